@@ -1,0 +1,262 @@
+"""The one reader and writer of model files.
+
+A model file is a zip that `torch.save` makes of one dictionary of plain data and CPU tensors, from
+which the net can be rebuilt. `"pytrainer"` is there for freqtrade alone: it asks that object to
+turn the dictionary into a model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from freqai_lstm_plugins.errors import (
+    CheckpointError,
+    MismatchError,
+    NewerFormatError,
+    NotACheckpointError,
+)
+from freqai_lstm_plugins.files import replacing
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.estimator import SequenceRegressor
+
+FORMAT_NAME = "freqai_lstm_plugins"
+FORMAT_VERSION = 1
+
+
+class PyTrainer:
+    """The object that freqtrade finds in a model file under `"pytrainer"`.
+
+    It has no state. Its dotted path is part of the file format and never changes.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[PyTrainer], tuple[()]]:
+        return PyTrainer, ()
+
+    def load_from_checkpoint(self, content: dict[str, Any]) -> SequenceRegressor:
+        """Turn the dictionary of a model file into a model."""
+        from freqai_lstm_plugins.estimator import SequenceRegressor
+
+        return SequenceRegressor.from_checkpoint(Checkpoint.from_content(content, "the model file"))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model file holds.
+
+    Attributes:
+        net: Name of the net in `NETS`, or of the FreqAI model whose `build_net` makes it.
+        is_own_net: Whether the net is a user's own, so that its class is not in this package.
+        net_settings: Arguments of the net.
+        train_settings: Fields of `TrainConfig`.
+        window: W, rows a window.
+        feature_names: Names of the F features, in the order that the net takes them.
+        label_names: Names of the K targets, in the order that the net gives them.
+        state_dict: The net's weights.
+        target_mean: (K,) mean training target in the net's units: the forecast that knows nothing.
+        single_target: Whether the target was given as a vector, so that predictions are one too.
+        scaling: Feature and target means and deviations where the model scales by itself.
+        history: `History.to_dict()` of the training.
+        optimizer_state: AdamW's state where continual learning needs it.
+        versions: Versions of the packages that wrote the file.
+    """
+
+    net: str
+    is_own_net: bool
+    net_settings: dict[str, Any]
+    train_settings: dict[str, Any]
+    window: int
+    feature_names: list[str]
+    label_names: list[str]
+    state_dict: dict[str, Tensor]
+    target_mean: list[float]
+    history: dict[str, Any]
+    single_target: bool = False
+    scaling: dict[str, list[float]] | None = None
+    optimizer_state: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=lambda: package_versions())
+
+    def to_content(self) -> dict[str, Any]:
+        """Return the dictionary that is stored, with every tensor on the CPU."""
+        content = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        content["state_dict"] = _on_cpu(self.state_dict)
+        content["optimizer_state"] = _on_cpu(self.optimizer_state)
+        return {
+            "format": FORMAT_NAME,
+            "format_version": FORMAT_VERSION,
+            **content,
+            "pytrainer": PyTrainer(),
+        }
+
+    @classmethod
+    def from_content(cls, content: Any, what: str) -> Checkpoint:
+        """Build a checkpoint from a stored dictionary.
+
+        Raises:
+            NotACheckpointError: The dictionary is not of this package, or incomplete.
+            NewerFormatError: It was written by a newer version of this package.
+        """
+        if not isinstance(content, dict) or content.get("format") != FORMAT_NAME:
+            raise NotACheckpointError(
+                f"{what} was not written by freqai_lstm_plugins: it is another kind of model file."
+            )
+        version = content.get("format_version")
+        if not isinstance(version, int) or version < 1:
+            raise NotACheckpointError(f"{what} names no valid format version, but {version!r}.")
+        if version > FORMAT_VERSION:
+            raise NewerFormatError(
+                f"{what} has format version {version}; this version of freqai_lstm_plugins reads "
+                f"up to {FORMAT_VERSION}. Upgrade freqai_lstm_plugins, or train again."
+            )
+        values = {}
+        for item in dataclasses.fields(cls):
+            if item.name not in content:
+                raise NotACheckpointError(f"{what} is incomplete: it holds no {item.name!r}.")
+            values[item.name] = content[item.name]
+        _check_types(values, what)
+        return cls(**values)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of weights."""
+        return sum(tensor.numel() for tensor in self.state_dict.values())
+
+
+def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise MismatchError where `found` names differ from those the model was trained on."""
+    found, expected = list(found), list(expected)
+    if found == expected:
+        return
+    missing = [name for name in expected if name not in set(found)]
+    extra = [name for name in found if name not in set(expected)]
+    parts = []
+    if missing:
+        parts.append(f"missing {_shortened(missing)}")
+    if extra:
+        parts.append(f"not known to the model {_shortened(extra)}")
+    if not parts:
+        parts.append(f"the same names in another order, first {_first_difference(found, expected)}")
+    raise MismatchError(
+        f"The model was trained on {len(expected)} {what}, {len(found)} are given: "
+        f"{'; '.join(parts)}. Give the same {what}, or train a new model "
+        f"(in FreqAI: under a new `identifier`)."
+    )
+
+
+def _shortened(names: list[str], limit: int = 5) -> str:
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def _first_difference(found: list[str], expected: list[str]) -> str:
+    now, then = next((f, e) for f, e in zip(found, expected, strict=True) if f != e)
+    return f"{now!r} where the model has {then!r}"
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "net": (str,),
+    "is_own_net": (bool,),
+    "net_settings": (dict,),
+    "train_settings": (dict,),
+    "window": (int,),
+    "feature_names": (list,),
+    "label_names": (list,),
+    "state_dict": (dict,),
+    "target_mean": (list,),
+    "history": (dict,),
+    "single_target": (bool,),
+    "scaling": (dict, type(None)),
+    "optimizer_state": (dict, type(None)),
+    "versions": (dict,),
+}
+
+
+def _check_types(values: Mapping[str, Any], what: str) -> None:
+    for name, types in _TYPES.items():
+        if not isinstance(values[name], types):
+            kind = type(values[name]).__name__
+            raise NotACheckpointError(f"{what} is damaged: {name!r} is a {kind}.")
+    for name in ("feature_names", "label_names"):
+        if not all(isinstance(item, str) for item in values[name]):
+            raise NotACheckpointError(f"{what} is damaged: {name!r} holds more than names.")
+    if not all(isinstance(tensor, Tensor) for tensor in values["state_dict"].values()):
+        raise NotACheckpointError(f"{what} is damaged: 'state_dict' holds more than tensors.")
+    if values["window"] < 1 or len(values["target_mean"]) != len(values["label_names"]):
+        raise NotACheckpointError(f"{what} is damaged: its window or target_mean cannot be right.")
+
+
+def _on_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        # A copy, because torch stores the whole storage that a view stands on.
+        return value.detach().cpu().clone()
+    if isinstance(value, Mapping):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_on_cpu(item) for item in value]
+    return value
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that matter to whoever has to read a file later."""
+    from freqai_lstm_plugins import __version__
+
+    return {
+        "freqai_lstm_plugins": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+
+
+def write_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a model file, whole or not at all.
+
+    Raises:
+        CheckpointError: The file cannot be written, or the settings hold more than plain data.
+    """
+    try:
+        with replacing(path) as stream:
+            torch.save(checkpoint.to_content(), stream)
+    except OSError as error:
+        raise CheckpointError(f"Cannot write the model file {path}: {error}.") from error
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"Cannot write the model file {path}: its settings must be plain data ({error})."
+        ) from error
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a model file without executing anything that it holds.
+
+    Raises:
+        NotACheckpointError: The file is missing, damaged, or not of this package.
+        NewerFormatError: The file was written by a newer version of this package.
+    """
+    if not path.is_file():
+        raise NotACheckpointError(f"There is no model file {path}.")
+    if not zipfile.is_zipfile(path):
+        raise NotACheckpointError(f"{path} is damaged or no model file: it is not a whole zip.")
+    try:
+        with torch.serialization.safe_globals([PyTrainer]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise NotACheckpointError(
+            f"{path} holds more than plain data and tensors, so it was not written by "
+            f"freqai_lstm_plugins and is not read."
+        ) from error
+    # A damaged archive makes torch raise whatever its parser stumbles on.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotACheckpointError(f"{path} is damaged: {reason}") from error
+    return Checkpoint.from_content(content, str(path))

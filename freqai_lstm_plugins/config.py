@@ -1,0 +1,229 @@
+"""Validated settings of nets, of training and of windows.
+
+Settings are small frozen dataclasses. `parse_settings` turns the flat or nested dictionaries that
+users write into them; it accepts FreqAI's own key names beside torch's and refuses what it does
+not know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from freqai_lstm_plugins.errors import ConfigError
+
+DEFAULT_WINDOW = 24
+
+# FreqAI's key -> ours. `dropout_percent` is a fraction in FreqAI too, whatever its name says.
+ALIASES = {
+    "hidden_dim": "hidden_size",
+    "n_layer": "num_layers",
+    "dropout_percent": "dropout",
+    "n_epochs": "max_epochs",
+    "early_stopping_patience": "patience",
+}
+
+
+def _setting(default: Any, rule: str, check: Callable[[Any], bool]) -> Any:
+    return field(default=default, metadata={"rule": rule, "check": check})
+
+
+def _at_least(low: float) -> Callable[[Any], bool]:
+    return lambda value: bool(value >= low)
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Shape of a recurrent net.
+
+    Attributes:
+        hidden_size: Units of each recurrent layer.
+        num_layers: Recurrent layers.
+        dropout: Fraction dropped between recurrent layers and inside the head.
+        head_size: Units of the dense layer between the last state and the targets.
+    """
+
+    hidden_size: int = _setting(128, "an integer of at least 1", _at_least(1))
+    num_layers: int = _setting(2, "an integer of at least 1", _at_least(1))
+    dropout: float = _setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    head_size: int = _setting(64, "an integer of at least 1", _at_least(1))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a net is trained.
+
+    Attributes:
+        learning_rate: Step size of AdamW at the start.
+        weight_decay: Decoupled weight decay of AdamW.
+        max_epochs: Passes over the training windows at most; None where `n_steps` decides.
+        n_steps: Optimizer steps in all, FreqAI's way to say how long; counts only where
+            `max_epochs` is None.
+        batch_size: Windows a step. Fewer windows than that make one smaller batch.
+        patience: Epochs without a better validation loss before training stops; 0 never stops
+            early. The best weights are restored in any case.
+        gradient_clip: Largest norm of the gradient; 0 does not clip.
+        lr_schedule: `plateau` halves the rate after `patience // 3` epochs without progress,
+            `cosine` lowers it to 0 over `max_epochs`, `none` keeps it.
+        seed: Seed of weights, dropout and the order of batches.
+        device: `auto` (cuda, then mps, then cpu), or any device name of torch.
+        num_threads: CPU threads that torch may use; None takes what is free.
+    """
+
+    learning_rate: float = _setting(1e-3, "a number above 0", lambda v: v > 0)
+    weight_decay: float = _setting(0.01, "a number of at least 0", _at_least(0))
+    max_epochs: int | None = _setting(100, "an integer of at least 1, or null", _at_least(1))
+    n_steps: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
+    batch_size: int = _setting(256, "an integer of at least 1", _at_least(1))
+    patience: int = _setting(15, "an integer of at least 0", _at_least(0))
+    gradient_clip: float = _setting(1.0, "a number of at least 0", _at_least(0))
+    lr_schedule: Literal["plateau", "cosine", "none"] = _setting("plateau", "", lambda v: True)
+    seed: int = _setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
+    device: str = _setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
+    num_threads: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
+
+    def __post_init__(self) -> None:
+        if self.max_epochs is None and self.n_steps is None:
+            raise ConfigError(
+                "max_epochs and n_steps are both null, so nothing says how long to train: "
+                "set max_epochs (for example 100), or n_steps."
+            )
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How rows become windows, beyond their width.
+
+    Attributes:
+        filled_candles: `break`: a candle that the host filled in because the exchange had none
+            (volume 0 and open = high = low = close) counts as missing, so no window holds one.
+            `keep`: it counts as a candle, which suits pairs that often see no trade.
+    """
+
+    filled_candles: Literal["break", "keep"] = _setting("break", "", lambda v: True)
+
+
+ConfigT = TypeVar("ConfigT", NetConfig, TrainConfig, WindowConfig)
+
+
+def field_names(*configs: type[Any]) -> list[str]:
+    """Return the setting names of the given settings classes, in their order."""
+    return [item.name for config in configs for item in dataclasses.fields(config)]
+
+
+def unknown_key_error(key: object, known: list[str], where: str) -> ConfigError:
+    """Return the error for a key that is no setting, naming the closest one that is."""
+    close = difflib.get_close_matches(str(key), known, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Known settings: {', '.join(known)}."
+    return ConfigError(f"{where}: unknown setting {key!r}. {hint}")
+
+
+def canonical_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return `values` under torch's key names.
+
+    Raises:
+        ConfigError: A setting is given under both of its names with different values.
+    """
+    result: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
+    for key, value in values.items():
+        name = ALIASES.get(key, key)
+        if name in result and result[name] != value:
+            raise ConfigError(
+                f"{where}: {given_as[name]} = {result[name]!r} and {key} = {value!r} are the same "
+                f"setting with different values. Keep one of them."
+            )
+        result[name] = value
+        given_as[name] = key
+    return result
+
+
+def parse_settings(config: type[ConfigT], values: Mapping[str, Any], where: str) -> ConfigT:
+    """Build `config` from a user's dictionary.
+
+    Args:
+        config: The settings class.
+        values: Settings under torch's or FreqAI's names. The dictionary is not changed.
+        where: What the user calls this place, for messages.
+
+    Raises:
+        ConfigError: A key is unknown or stated twice, or a value has a wrong type or range.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} must be a dictionary of settings, not {values!r}.")
+    known = field_names(config)
+    aliases = [alias for alias, name in ALIASES.items() if name in known]
+    hints = typing.get_type_hints(config)
+    rules = {item.name: item.metadata for item in dataclasses.fields(config)}
+    parsed = {}
+    for key, value in canonical_keys(values, where).items():
+        if key not in known:
+            raise unknown_key_error(key, known + aliases, where)
+        parsed[key] = _checked(value, hints[key], rules[key], f"{where}: {key}")
+    return config(**parsed)
+
+
+def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in options:
+        return None
+    base = options[0]
+    if typing.get_origin(base) is Literal:
+        choices = typing.get_args(base)
+        if value not in choices:
+            raise ConfigError(f"{what} must be one of {', '.join(choices)}, not {value!r}.")
+        return value
+    if base is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    # JSON has no integers of its own, so 100.0 stands for 100.
+    if base is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    sound = isinstance(value, base) and not isinstance(value, bool)
+    if sound and isinstance(value, float):
+        sound = math.isfinite(value)
+    if not sound or not rules["check"](value):
+        raise ConfigError(f"{what} must be {rules['rule']}, not {value!r}.")
+    return value
+
+
+def parse_window(value: Any, where: str) -> int:
+    """Return the number of rows of a window.
+
+    Raises:
+        ConfigError: The value is no integer of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{where} must be an integer of at least 1, not {value!r}.")
+    return value
+
+
+def split_settings(
+    values: Mapping[str, Any], configs: tuple[type[Any], ...], where: str
+) -> dict[type[Any], dict[str, Any]]:
+    """Sort a flat dictionary of settings by the settings class that each belongs to.
+
+    Raises:
+        ConfigError: A key belongs to none of them.
+    """
+    parts: dict[type[Any], dict[str, Any]] = {config: {} for config in configs}
+    known = field_names(*configs)
+    for key, value in canonical_keys(values, where).items():
+        owner = next((config for config in configs if key in field_names(config)), None)
+        if owner is None:
+            raise unknown_key_error(key, known + list(ALIASES), where)
+        parts[owner][key] = value
+    return parts
+
+
+def parse_train_settings(values: Mapping[str, Any], where: str) -> TrainConfig:
+    """Build a `TrainConfig`; steps alone, without a word on epochs, decide how long to train."""
+    values = canonical_keys(values, where)
+    if values.get("n_steps") is not None and "max_epochs" not in values:
+        values["max_epochs"] = None
+    return parse_settings(TrainConfig, values, where)

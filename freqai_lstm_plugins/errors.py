@@ -1,0 +1,68 @@
+"""The errors that this package raises.
+
+```text
+FreqaiLSTMError
+├── ConfigError        a setting is unknown, misspelt, of wrong type or out of range (a ValueError)
+├── DataError          features, targets or candles cannot be used as they are (a ValueError)
+├── TrainingError      a training had to stop, for example on a loss that is not finite
+├── CheckpointError    a model file cannot be read or written
+│   ├── NotACheckpointError   the file is damaged, or no model file of this package
+│   ├── NewerFormatError      the file was written by a newer version of this package
+│   └── MismatchError         the file is sound, but made for other features, labels or another net
+├── ReplayError        the replay exchange cannot start or has no candles to serve
+├── UserDirError       files cannot be written into a freqtrade user directory
+└── MissingExtraError  an optional dependency is not installed (an ImportError)
+```
+
+Every message says what was wrong, with which value, and what to do.
+"""
+
+
+class FreqaiLSTMError(Exception):
+    """Root of all errors raised by this package."""
+
+
+class ConfigError(FreqaiLSTMError, ValueError):
+    """A setting is unknown, misspelt, of a wrong type or out of range."""
+
+
+class DataError(FreqaiLSTMError, ValueError):
+    """Features, targets or candles cannot be used as they are."""
+
+
+class TrainingError(FreqaiLSTMError, RuntimeError):
+    """A training had to stop before it produced a usable model."""
+
+
+class CheckpointError(FreqaiLSTMError):
+    """A model file cannot be read or written."""
+
+
+class NotACheckpointError(CheckpointError):
+    """The file is damaged, or no model file of this package."""
+
+
+class NewerFormatError(CheckpointError):
+    """The file was written by a newer version of this package."""
+
+
+class MismatchError(CheckpointError):
+    """The file is sound, but made for other features, labels or another net."""
+
+
+class ReplayError(FreqaiLSTMError):
+    """The replay exchange cannot start, or has no candles to serve."""
+
+
+class UserDirError(FreqaiLSTMError):
+    """Files cannot be written into a freqtrade user directory."""
+
+
+class MissingExtraError(FreqaiLSTMError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package '{package}', which is not installed: "
+            f'run `pip install "freqai_lstm_plugins[{extra}]"`.'
+        )

@@ -1,0 +1,134 @@
+"""Where models and predictions are kept, and the frames around a slice.
+
+Both classes replace a class of freqtrade's by one that behaves the same where nothing goes wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pandas as pd
+import rapidjson
+from freqtrade.configuration import TimeRange
+from freqtrade.freqai.data_drawer import (
+    FEATURE_PIPELINE,
+    LABEL_PIPELINE,
+    METADATA,
+    METADATA_NUMBER_MODE,
+    FreqaiDataDrawer,
+)
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+from freqai_lstm_plugins.checkpoint import read_checkpoint
+from freqai_lstm_plugins.errors import CheckpointError
+from freqai_lstm_plugins.files import replacing, write_text
+
+logger = logging.getLogger(__name__)
+
+
+class DurableDataDrawer(FreqaiDataDrawer):
+    """A data drawer whose files survive a crash, and whose models keep to their own scaling."""
+
+    def save_data(self, model: Any, coin: str, dk: FreqaiDataKitchen) -> None:
+        """Save a model, and tie it to the pipelines that scale its rows.
+
+        The trading loop may look up model and pipelines while the training thread replaces them;
+        carried by the model, they always belong together.
+        """
+        # A column of the whole training frame, which nothing reads again.
+        dk.data.pop("filter_drop_index_training", None)
+        model.host_state = (dk.data, dk.feature_pipeline, dk.label_pipeline)
+        super().save_data(model, coin, dk)
+
+    def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
+        """Load a model with its own pipelines, from memory in live mode, else from disk."""
+        if not dk.live:
+            # In a backtest these are of another slice, whichever was trained last.
+            self.meta_data_dictionary.pop(coin, None)
+            self.model_dictionary.pop(coin, None)
+        model = super().load_data(coin, dk)
+        if not dk.live or model is None:
+            return model
+        if getattr(model, "host_state", None) is None:
+            model.host_state = (dk.data, dk.feature_pipeline, dk.label_pipeline)
+            # freqtrade would read them from disk again for every candle until the next training.
+            self.meta_data_dictionary[coin] = {
+                METADATA: dk.data,
+                FEATURE_PIPELINE: dk.feature_pipeline,
+                LABEL_PIPELINE: dk.label_pipeline,
+            }
+        dk.data, dk.feature_pipeline, dk.label_pipeline = model.host_state
+        dk.training_features_list = dk.data["training_features_list"]
+        dk.label_list = dk.data["label_list"]
+        return model
+
+    def save_drawer_to_disk(self) -> None:
+        """Save which model each pair uses."""
+        with self.save_lock:
+            write_text(self.pair_dictionary_path, self._json(self.pair_dict))
+
+    def save_global_metadata_to_disk(self, metadata: dict[str, Any]) -> None:
+        """Save the metadata that all pairs share."""
+        with self.save_lock:
+            write_text(self.global_metadata_path, self._json(metadata))
+
+    def save_metric_tracker_to_disk(self) -> None:
+        """Save the metrics of all pairs."""
+        with self.save_lock:
+            write_text(self.metric_tracker_path, self._json(self.metric_tracker))
+
+    def save_historic_predictions_to_disk(self) -> None:
+        """Save the predictions made so far, and the same again as a backup."""
+        content = cloudpickle.dumps(self.historic_predictions)
+        for path in (self.historic_predictions_path, self.historic_predictions_bkp_path):
+            with replacing(path) as stream:
+                stream.write(content)
+
+    def _json(self, value: Any) -> str:
+        text: str = rapidjson.dumps(value, default=self.np_encoder, number_mode=rapidjson.NM_NATIVE)
+        return text
+
+
+class SequenceDataKitchen(FreqaiDataKitchen):
+    """A data kitchen of a backtest that remembers the rows before a slice.
+
+    Attributes:
+        context: The rows before the slice that was cut last, with the columns of the slice.
+    """
+
+    def __init__(self, config: dict[str, Any], live: bool, pair: str, n_context: int) -> None:
+        super().__init__(config, live, pair)
+        self.n_context = n_context
+        self.context = pd.DataFrame()
+
+    def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:
+        """Cut a slice out of `df`, and remember the rows before it."""
+        before = df.loc[df["date"] < timerange.startdt]
+        self.context = self.remove_special_chars_from_feature_names(
+            before.iloc[len(before) - min(self.n_context, len(before)) :].copy()
+        )
+        return super().slice_dataframe(timerange, df)
+
+    def save_backtesting_prediction(self, append_df: pd.DataFrame) -> None:
+        """Save the predictions of a slice, whole or not at all."""
+        with replacing(Path(self.backtesting_results_path)) as stream:
+            append_df.to_feather(stream)
+
+
+def why_unusable(dk: FreqaiDataKitchen) -> str | None:
+    """Return why a saved backtest model cannot be loaded, or None where it can."""
+    stem = Path(dk.data_path) / dk.model_filename
+    try:
+        read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
+        with stem.with_name(f"{stem.name}_{METADATA}.json").open("r") as stream:
+            rapidjson.load(stream, number_mode=METADATA_NUMBER_MODE)
+        for part in (FEATURE_PIPELINE, LABEL_PIPELINE):
+            with stem.with_name(f"{stem.name}_{part}.pkl").open("rb") as stream:
+                cloudpickle.load(stream)
+    except (CheckpointError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,353 @@
+"""The FreqAI model class that every model of this package, and a user's own, derives from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from freqtrade.exceptions import OperationalException
+from freqtrade.exchange import timeframe_to_seconds
+from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+from freqtrade.freqai.torch.PyTorchDataConvertor import (
+    DefaultPyTorchDataConvertor,
+    PyTorchDataConvertor,
+)
+from freqtrade.strategy.interface import IStrategy
+from torch import nn
+
+from freqai_lstm_plugins.checkpoint import require_names
+from freqai_lstm_plugins.config import NetConfig
+from freqai_lstm_plugins.errors import (
+    ConfigError,
+    FreqaiLSTMError,
+    MismatchError,
+)
+from freqai_lstm_plugins.estimator import SequenceRegressor
+from freqai_lstm_plugins.freqai.data import DurableDataDrawer, SequenceDataKitchen, why_unusable
+from freqai_lstm_plugins.freqai.rows import prepare_training
+from freqai_lstm_plugins.freqai.settings import check_identifier, fingerprint, read_settings
+from freqai_lstm_plugins.nets import build_net
+from freqai_lstm_plugins.training import Epoch, choose_device
+from freqai_lstm_plugins.windows import BoolArray, consecutive_in_time, window_ends
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn our errors into the kind that freqtrade shows as one line, without a traceback."""
+    try:
+        yield
+    except FreqaiLSTMError as error:
+        raise OperationalException(str(error)) from error
+
+
+class SequenceRegressorModel(BasePyTorchRegressor):
+    """A FreqAI regressor whose net sees windows of consecutive candles.
+
+    Derive a class with your own net from it in `user_data/freqaimodels/MyOwnLSTM.py`:
+
+    ```python
+    class MyOwnLSTM(SequenceRegressorModel):
+        def build_net(self, n_features, n_targets):
+            return MyNet(n_features, n_targets, **self.model_kwargs)
+    ```
+
+    The model file holds the weights and the name `MyOwnLSTM`, never the class, so the net may be
+    defined in that same file.
+
+    Attributes:
+        net: Name in `NETS` of the net that `build_net` makes; None for a net of your own.
+        model_kwargs: Arguments of the net, from `model_training_parameters.model_kwargs`.
+        window_size: W, candles a window, from `freqai.conv_width` (24 where none is given).
+    """
+
+    net: ClassVar[str | None] = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        with one_line_errors():
+            settings = read_settings(kwargs["config"], is_own_net=self.net is None)
+        super().__init__(**kwargs)
+        self.settings = settings
+        self.model_kwargs = settings.model_kwargs
+        self.window_size = settings.window
+        # As many candles as freqtrade hands to `predict` in live mode.
+        self.CONV_WIDTH = settings.window
+        name = type(self).__name__
+        with one_line_errors():
+            self.device = str(choose_device(settings.train.device))
+            check_identifier(
+                Path(self.full_path), self.identifier, fingerprint(name, self.config, settings)
+            )
+        self.dd = DurableDataDrawer(Path(self.full_path), self.config)
+        self.dd.model_type = "pytorch"
+        self.dd.current_candle = self.current_candle
+        if self.ft_params.get("include_shifted_candles"):
+            logger.info("include_shifted_candles repeats candles that the windows hold anyway.")
+
+    @property
+    def data_convertor(self) -> PyTorchDataConvertor:
+        """Part of FreqAI's contract; windows need no conversion of frames."""
+        return DefaultPyTorchDataConvertor(target_tensor_type=torch.float)
+
+    def build_net(self, n_features: int, n_targets: int) -> nn.Module:
+        """Make a net with fresh weights that maps windows (B, W, F) to targets (B, K)."""
+        if self.net is None:
+            raise ConfigError(f"{type(self).__name__} must override build_net.")
+        return build_net(self.net, n_features, n_targets, NetConfig(**self.model_kwargs))
+
+    def start_backtesting(
+        self,
+        dataframe: pd.DataFrame,
+        metadata: dict[str, Any],
+        dk: FreqaiDataKitchen,
+        strategy: IStrategy,
+    ) -> FreqaiDataKitchen:
+        """Backtest one pair, with the rows before each slice at hand."""
+        n_context = self.window_size - 1
+        self.dk = SequenceDataKitchen(self.config, self.live, metadata["pair"], n_context)
+        return super().start_backtesting(dataframe, metadata, self.dk, strategy)
+
+    def model_exists(self, dk: FreqaiDataKitchen) -> bool:
+        """Tell whether a backtest model is on disk and whole."""
+        if not super().model_exists(dk):
+            return False
+        reason = why_unusable(dk)
+        if reason is not None:
+            logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
+        return reason is None
+
+    def train(
+        self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen, **kwargs: Any
+    ) -> SequenceRegressor:
+        """Train a model for `pair` on a slice of candles.
+
+        Raises:
+            DataError: The slice leaves no window to train on.
+            TrainingError: The loss is no longer finite.
+        """
+        logger.info("-------------------- Starting training %s --------------------", pair)
+        started = time.monotonic()
+        # Where the labels' statistics come from live predictions, freqtrade fits them there.
+        fits_labels = not (self.live and self.freqai_info.get("fit_live_predictions_candles", 0))
+        data = prepare_training(
+            unfiltered_df,
+            dk,
+            feature_pipeline=self.define_data_pipeline(threads=dk.thread_count),
+            label_pipeline=self.define_label_pipeline(threads=dk.thread_count),
+            window=self.window_size,
+            label_period=self.settings.label_period,
+            seed=self.settings.train.seed,
+            has_window=self._has_window,
+            fits_labels=fits_labels,
+        )
+        model = self.fit(data, dk)
+        logger.info(
+            "-------------------- Done training %s (%.2f secs) --------------------",
+            pair,
+            time.monotonic() - started,
+        )
+        return model
+
+    def fit(
+        self, data_dictionary: dict[str, Any], dk: FreqaiDataKitchen, **kwargs: Any
+    ) -> SequenceRegressor:
+        """Train a net on windows.
+
+        Args:
+            data_dictionary: FreqAI's data dictionary, with `train_windows`, `valid_windows` and
+                `feature_names`.
+            dk: FreqAI's data kitchen of the pair.
+        """
+        train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
+        feature_names = data_dictionary["feature_names"]
+        model = self._new_model()
+        start_from = self._start_from(dk, feature_names)
+        logger.info(
+            "%s: training %s on %d windows of %d candles x %d features, validating on %d",
+            dk.pair,
+            model.net_name,
+            len(train),
+            self.window_size,
+            len(feature_names),
+            len(valid),
+        )
+        if not len(valid) and self.freqai_info.get("data_split_parameters", {}).get("test_size"):
+            logger.warning(
+                "%s: the test split holds no window with a target, so training cannot stop early. "
+                "Raise data_split_parameters.test_size.",
+                dk.pair,
+            )
+        model.fit_windows(
+            train,
+            valid,
+            feature_names,
+            dk.label_list,
+            start_from=start_from,
+            on_epoch=self._log_to_tensorboard,
+        )
+        if not self.continual_learning:
+            model.forget_optimizer()
+        history = model.history_
+        logger.info(
+            "%s: best loss %.5g in epoch %d of %d",
+            dk.pair,
+            history.best_loss,
+            history.best_epoch,
+            len(history.epochs),
+        )
+        return model
+
+    def predict(
+        self, unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen, **kwargs: Any
+    ) -> tuple[pd.DataFrame, npt.NDArray[np.int_]]:
+        """Predict every row of a frame from the window that ends there.
+
+        Args:
+            unfiltered_df: Candles with their features: a slice of a backtest, the strategy's whole
+                frame, or the last `conv_width` rows of it.
+            dk: FreqAI's data kitchen of the pair.
+
+        Returns:
+            A frame with one column a label and one row a candle, and `do_predict`: 1 where the
+            prediction counts, 0 where the row has no full finite window or is an outlier. Without
+            a window the value is the mean training label, which says nothing about the candle.
+        """
+        with one_line_errors():
+            return self._predict(unfiltered_df, dk)
+
+    def _predict(
+        self, unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen
+    ) -> tuple[pd.DataFrame, npt.NDArray[np.int_]]:
+        model = self._bound(self.model)
+        dk.find_features(unfiltered_df)
+        require_names(
+            "features",
+            dk.training_features_list,
+            dk.data.get("training_features_list", dk.training_features_list),
+        )
+        frame, n_context = _with_context(unfiltered_df, dk)
+        filtered, _ = dk.filter_features(frame, dk.training_features_list, training_filter=False)
+        usable = dk.do_predict.astype(bool)
+        scaled, inliers, _ = dk.feature_pipeline.transform(filtered, outlier_check=True)
+        require_names("features", [str(name) for name in scaled.columns], model.feature_names_in_)
+        require_names("labels", dk.label_list, model.label_names_)
+        dk.data_dictionary["prediction_features"] = scaled.iloc[n_context:].reset_index(drop=True)
+        has_window = self._has_window(frame, usable)
+        has_window[:n_context] = False
+        predicted = model.predict_rows(
+            scaled.to_numpy(), has_window, num_threads=1 if dk.live else None
+        )[n_context:]
+        has_window, inliers = has_window[n_context:], np.asarray(inliers)[n_context:]
+        predicted[~has_window] = model.target_mean
+        pred_df, _, _ = dk.label_pipeline.inverse_transform(
+            pd.DataFrame(predicted, columns=dk.label_list)
+        )
+        if "di" in dk.feature_pipeline:
+            dk.DI_values = dk.feature_pipeline["di"].di_values[n_context:]
+        else:
+            dk.DI_values = np.zeros(len(pred_df))
+        dk.do_predict = (has_window & (inliers == 1)).astype(np.int_)
+        return pred_df, dk.do_predict
+
+    def _has_window(self, frame: pd.DataFrame, usable: BoolArray) -> BoolArray:
+        """Tell at which candles of `frame` a full window of usable candles ends."""
+        if self.settings.windows.filled_candles == "break":
+            usable = usable & ~_is_filled(frame)
+        step = np.timedelta64(timeframe_to_seconds(self.config["timeframe"]), "s")
+        times = frame["date"].dt.tz_convert(None).to_numpy()
+        return window_ends(usable, self.window_size, consecutive_in_time(times, step))
+
+    def _new_model(self) -> SequenceRegressor:
+        train = {**vars(self.settings.train), "device": self.device}
+        if self.net is not None and self._is_registry_net():
+            train |= self.model_kwargs
+            return SequenceRegressor(
+                self.net, self.window_size, scale=False, progress=False, **train
+            )
+        model = SequenceRegressor(
+            self.build_net, self.window_size, scale=False, progress=False, **train
+        )
+        return model.name_net(type(self).__name__, self.model_kwargs)
+
+    def _is_registry_net(self) -> bool:
+        is_overridden = type(self).build_net is not SequenceRegressorModel.build_net
+        return self.net is not None and not is_overridden
+
+    def _bound(self, model: Any) -> SequenceRegressor:
+        """Return the loaded model with its net, which only this class can build."""
+        name = self.net if self._is_registry_net() else type(self).__name__
+        if not isinstance(model, SequenceRegressor):
+            raise MismatchError(
+                f"The identifier {self.identifier!r} holds a {type(model).__name__} of another "
+                f"FreqAI model. Choose a new freqai.identifier."
+            )
+        if model.net_name != name or model.window != self.window_size:
+            raise MismatchError(
+                f"The saved model is {model.net_name!r} with conv_width {model.window}; the config "
+                f"asks for {name!r} with conv_width {self.window_size}. Choose a new "
+                f"freqai.identifier, or run the saved one with --freqaimodel."
+            )
+        if model.net_ is None:
+            model.bind(self.build_net, type(self).__name__)
+        return model
+
+    def _start_from(
+        self, dk: FreqaiDataKitchen, feature_names: list[str]
+    ) -> SequenceRegressor | None:
+        """Return the pair's former model for continual learning, where it fits."""
+        former = self.get_init_model(dk.pair)
+        if former is None:
+            return None
+        # FreqAI hangs its open log files on the very object that is predicting.
+        vars(former).pop("tb_logger", None)
+        try:
+            former = self._bound(former)
+            require_names("features", feature_names, former.feature_names_in_)
+            require_names("labels", dk.label_list, former.label_names_)
+        except MismatchError as error:
+            logger.warning("%s: continual learning starts afresh. %s", dk.pair, error)
+            return None
+        return former
+
+    def _log_to_tensorboard(self, epoch: Epoch) -> None:
+        tb_logger = getattr(self, "tb_logger", None)
+        if tb_logger is None:
+            return
+        tb_logger.log_scalar("train_loss", epoch.train_loss, epoch.number)
+        if epoch.valid_loss is not None:
+            tb_logger.log_scalar("test_loss", epoch.valid_loss, epoch.number)
+        tb_logger.log_scalar("learning_rate", epoch.learning_rate, epoch.number)
+
+
+def _with_context(unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen) -> tuple[pd.DataFrame, int]:
+    """Put the rows before a backtest slice in front of it, and count them."""
+    context = dk.context if isinstance(dk, SequenceDataKitchen) else None
+    if context is None or context.empty:
+        return unfiltered_df, 0
+    columns = ["date", *dk.training_features_list]
+    columns += [name for name in _CANDLE if name in unfiltered_df]
+    parts = [context[columns], unfiltered_df[columns]]
+    return pd.concat(parts, ignore_index=True), len(context)
+
+
+_CANDLE = ("open", "high", "low", "close", "volume")
+
+
+def _is_filled(frame: pd.DataFrame) -> BoolArray:
+    """Tell which candles the host made up where the exchange had none."""
+    if not set(_CANDLE) <= set(frame.columns):
+        return np.zeros(len(frame), dtype=bool)
+    candle = frame[list(_CANDLE)].to_numpy(dtype=float)
+    is_flat = (candle[:, :4] == candle[:, :1]).all(axis=1)
+    filled: BoolArray = is_flat & (candle[:, 4] == 0)
+    return filled

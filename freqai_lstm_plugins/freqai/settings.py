@@ -1,0 +1,217 @@
+"""Reads the settings of a FreqAI config, refuses what cannot work, and notices what has changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freqai_lstm_plugins.config import (
+    DEFAULT_WINDOW,
+    NetConfig,
+    TrainConfig,
+    WindowConfig,
+    field_names,
+    parse_settings,
+    parse_train_settings,
+    parse_window,
+    unknown_key_error,
+)
+from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.files import write_text
+
+WHERE = "freqai.model_training_parameters"
+SECTIONS = ("model_kwargs", "trainer_kwargs", "window_kwargs")
+SETTINGS_FILE = "freqai_lstm_settings.json"
+
+# Settings of the bot that change no prediction of a given training slice.
+_HARMLESS_FEATURE_PARAMETERS = {"plot_feature_importances"}
+_HARMLESS_TRAIN_SETTINGS = {"device", "num_threads"}
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What a FreqAI config says about our models.
+
+    Attributes:
+        window: W, from `freqai.conv_width`.
+        model_kwargs: Arguments of the net.
+        train: Settings of the training.
+        windows: How rows become windows.
+        label_period: Candles that a label looks ahead, from `label_period_candles`.
+    """
+
+    window: int
+    model_kwargs: dict[str, Any]
+    train: TrainConfig
+    windows: WindowConfig
+    label_period: int
+
+
+def read_settings(config: Mapping[str, Any], *, is_own_net: bool) -> ModelSettings:
+    """Read and check the settings of a freqtrade config.
+
+    Args:
+        config: The whole freqtrade config. It is not changed.
+        is_own_net: The net is the user's own, so `model_kwargs` are its arguments, unchecked.
+
+    Raises:
+        ConfigError: A setting is unknown, wrong, or makes windows meaningless.
+    """
+    freqai = config["freqai"]
+    refuse_impossible(freqai)
+    given = freqai.get("model_training_parameters") or {}
+    train_keys = dict(given)
+    sections = {name: train_keys.pop(name, None) or {} for name in SECTIONS}
+    for name, section in sections.items():
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"{WHERE}.{name} must be a dictionary, not {section!r}.")
+    known = field_names(TrainConfig)
+    for key in train_keys:
+        if key not in known and key not in ("n_epochs", "early_stopping_patience"):
+            raise unknown_key_error(key, [*known, *SECTIONS], WHERE)
+    train = parse_train_settings(
+        _merged(train_keys, sections["trainer_kwargs"]), f"{WHERE}.trainer_kwargs"
+    )
+    model_kwargs = dict(sections["model_kwargs"])
+    if not is_own_net:
+        net = parse_settings(NetConfig, model_kwargs, f"{WHERE}.model_kwargs")
+        model_kwargs = dataclasses.asdict(net)
+    return ModelSettings(
+        window=read_window(config),
+        model_kwargs=model_kwargs,
+        train=train,
+        windows=parse_settings(WindowConfig, sections["window_kwargs"], f"{WHERE}.window_kwargs"),
+        label_period=int(freqai["feature_parameters"].get("label_period_candles") or 0),
+    )
+
+
+def read_window(config: Mapping[str, Any]) -> int:
+    """Return `conv_width` as the user wrote it, or 24 where the user wrote none.
+
+    freqtrade fills a missing `conv_width` with 1 before models see the config, so the config as
+    the user wrote it decides.
+    """
+    written = (config.get("original_config") or config).get("freqai", {})
+    value = config["freqai"].get("conv_width") if "conv_width" in written else DEFAULT_WINDOW
+    return parse_window(value, "freqai.conv_width")
+
+
+def refuse_impossible(freqai: Mapping[str, Any]) -> None:
+    """Refuse switches of FreqAI that cannot work with windows.
+
+    Raises:
+        ConfigError: Such a switch is on; the message names its key.
+    """
+    if freqai.get("data_split_parameters", {}).get("shuffle"):
+        raise ConfigError(
+            "freqai.data_split_parameters.shuffle is true: shuffling before the split tears "
+            "windows apart and puts the future into training. Set it to false."
+        )
+    if freqai["feature_parameters"].get("shuffle_after_split"):
+        raise ConfigError(
+            "freqai.feature_parameters.shuffle_after_split is true: shuffled rows no longer form "
+            "windows. Set it to false; batches are drawn in random order anyway."
+        )
+    if freqai.get("keras"):
+        raise ConfigError("freqai.keras is true, but this is a PyTorch model. Set it to false.")
+
+
+def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
+    for key in outer.keys() & inner.keys():
+        if outer[key] != inner[key]:
+            raise ConfigError(
+                f"{WHERE}: {key} = {outer[key]!r}, but trainer_kwargs has {key} = {inner[key]!r}. "
+                f"Keep one of them."
+            )
+    return {**outer, **inner}
+
+
+def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) -> dict[str, Any]:
+    """Return the settings on which predictions depend, flat, by the names users know."""
+    freqai = config["freqai"]
+    features = {
+        key: value
+        for key, value in freqai["feature_parameters"].items()
+        if key not in _HARMLESS_FEATURE_PARAMETERS
+    }
+    train = {
+        key: value
+        for key, value in dataclasses.asdict(settings.train).items()
+        if key not in _HARMLESS_TRAIN_SETTINGS
+    }
+    sections = {
+        "model_kwargs": settings.model_kwargs,
+        "trainer_kwargs": train,
+        "window_kwargs": dataclasses.asdict(settings.windows),
+        "feature_parameters": features,
+        "data_split_parameters": freqai.get("data_split_parameters", {}),
+    }
+    flat = {
+        f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()
+    }
+    flat |= {
+        "freqaimodel": model,
+        "conv_width": settings.window,
+        "timeframe": config.get("timeframe"),
+        "train_period_days": freqai.get("train_period_days"),
+        "continual_learning": freqai.get("continual_learning", False),
+    }
+    # freqtrade adds this key to the config by itself once it has trained.
+    flat.setdefault("data_split_parameters.shuffle", False)
+    plain: dict[str, Any] = json.loads(json.dumps(flat, default=str))
+    return plain
+
+
+def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> None:
+    """Refuse an identifier whose models and predictions were made with other settings.
+
+    FreqAI finds old predictions by the identifier and a name alone, so it would hand them out
+    after the settings have changed.
+
+    Args:
+        folder: The identifier's folder. The settings are recorded there the first time.
+        identifier: `freqai.identifier`.
+        current: `fingerprint` of this run.
+
+    Raises:
+        ConfigError: The settings differ, or the folder holds models of another kind.
+    """
+    record = folder / SETTINGS_FILE
+    remedy = (
+        "FreqAI would reuse its models and predictions. Choose a new freqai.identifier, or move "
+        f"the folder {folder} away."
+    )
+    if not record.is_file():
+        if _holds_results(folder):
+            raise ConfigError(
+                f"The identifier {identifier!r} was used before, by another kind of model. {remedy}"
+            )
+        write_text(record, json.dumps(current, indent=2, sort_keys=True) + "\n")
+        return
+    try:
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+    except ValueError:
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise ConfigError(f"{record} is damaged, so nobody can tell how it was used. {remedy}")
+    changed = [
+        f"{key}: {recorded.get(key)!r} -> {current.get(key)!r}"
+        for key in sorted(recorded.keys() | current.keys())
+        if recorded.get(key) != current.get(key)
+    ]
+    if changed:
+        raise ConfigError(
+            f"The identifier {identifier!r} was used with other settings ({'; '.join(changed)}). "
+            f"{remedy}"
+        )
+
+
+def _holds_results(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    has_predictions = any((folder / "backtesting_predictions").glob("*"))
+    return has_predictions or any(folder.glob("sub-train-*/*_model.*"))

@@ -1,0 +1,14 @@
+"""GRU net.
+
+Source: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014.
+"""
+
+from torch import nn
+
+from freqai_lstm_plugins.nets.recurrent import RecurrentNet
+
+
+class GRUNet(RecurrentNet):
+    """Stacked GRU layers with a dense head: (B, W, F) -> (B, K)."""
+
+    cell = nn.GRU

@@ -1,0 +1,344 @@
+"""The training loop and the prediction loop.
+
+`fit` -> `_run_epoch` -> `_train_step`: each does one thing. Rows stay one tensor on the device,
+batches are index vectors, and the loss is read once an epoch.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from freqai_lstm_plugins.config import TrainConfig
+from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
+from freqai_lstm_plugins.windows import WindowSet, gather_windows
+
+logger = logging.getLogger(__name__)
+
+PREDICT_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training windows gave.
+
+    Losses are weighted mean squared errors in scaled target units; `valid_loss` is None without
+    validation windows.
+    """
+
+    number: int
+    train_loss: float
+    valid_loss: float | None
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class History:
+    """The epochs of a training, and which of them the weights are from."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    n_train_windows: int = 0
+    n_valid_windows: int = 0
+
+    @property
+    def best_loss(self) -> float:
+        """Validation loss of the best epoch, or its training loss without validation."""
+        best = self.epochs[self.best_epoch - 1]
+        return best.train_loss if best.valid_loss is None else best.valid_loss
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a model file."""
+        return {
+            "epochs": [vars(epoch).copy() for epoch in self.epochs],
+            "best_epoch": self.best_epoch,
+            "n_train_windows": self.n_train_windows,
+            "n_valid_windows": self.n_valid_windows,
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> History:
+        """Rebuild a history from `to_dict`."""
+        return cls(**{**data, "epochs": [Epoch(**epoch) for epoch in data["epochs"]]})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Outcome of `fit`: the history, and the optimizer's state for continual learning."""
+
+    history: History
+    optimizer_state: dict[str, Any]
+
+
+def choose_device(name: str) -> torch.device:
+    """Turn a device setting into a device that exists here.
+
+    Raises:
+        ConfigError: The device is unknown to torch, or not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used here ({reason}): set device to 'auto' or 'cpu'."
+        ) from error
+    return device
+
+
+def free_threads() -> int:
+    """Return how many CPU threads torch may use without crowding out others.
+
+    In the main thread that is every core this process may run on. In any other thread (a bot
+    trains beside its trading loop) one core is left to the rest of the process.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    if limit.isdigit() and int(limit) > 0:
+        cores = min(cores, int(limit))
+    if threading.current_thread() is threading.main_thread():
+        return cores
+    return max(cores - 1, 1)
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    """Bound the CPU threads that torch uses in the calling thread, and restore the bound after."""
+    before = torch.get_num_threads()
+    wanted = count or free_threads()
+    if wanted == before:
+        yield
+        return
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the block, and restore its random state after it."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def fit(
+    net: nn.Module,
+    train: WindowSet,
+    valid: WindowSet | None,
+    config: TrainConfig,
+    *,
+    optimizer_state: dict[str, Any] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Trained:
+    """Train `net` in place and leave the best weights in it.
+
+    Args:
+        net: Maps (B, W, F) to (B, K), on the device to train on.
+        train: Windows to learn from.
+        valid: Windows that decide the best epoch and early stopping; None or empty trains all
+            epochs and keeps the last weights.
+        config: Training settings.
+        optimizer_state: State of an earlier training to go on from.
+        on_epoch: Called after each epoch.
+
+    Raises:
+        DataError: There is no training window, or net and targets disagree in shape.
+        TrainingError: A loss is no longer finite.
+    """
+    if len(train) == 0:
+        raise DataError(
+            f"No training window: {len(train.rows)} rows hold no {train.window} consecutive usable "
+            f"rows that end at a row with a target. Give more rows, or a smaller window."
+        )
+    device = next(net.parameters()).device
+    train = train.to(device)
+    valid = valid.to(device) if valid is not None and len(valid) else None
+    _check_output(net, train)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    if optimizer_state is not None:
+        optimizer.load_state_dict(copy.deepcopy(optimizer_state))
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate
+    n_epochs = count_epochs(config, len(train))
+    schedule = _schedule(optimizer, config, n_epochs)
+    history = History(
+        n_train_windows=len(train), n_valid_windows=0 if valid is None else len(valid)
+    )
+    generator = torch.Generator().manual_seed(config.seed)
+    best_loss, best_weights = math.inf, None
+    for number in range(1, n_epochs + 1):
+        started = time.perf_counter()
+        rate = float(optimizer.param_groups[0]["lr"])
+        train_loss = _run_epoch(net, train, optimizer, config, generator)
+        valid_loss = None if valid is None else mean_loss(net, valid)
+        watched = train_loss if valid_loss is None else valid_loss
+        if not (math.isfinite(train_loss) and math.isfinite(watched)):
+            raise TrainingError(_divergence_message(number, train_loss, valid_loss, config))
+        epoch = Epoch(number, train_loss, valid_loss, rate, time.perf_counter() - started)
+        history.epochs.append(epoch)
+        if on_epoch is not None:
+            on_epoch(epoch)
+        if valid is None or watched < best_loss:
+            best_loss, history.best_epoch = watched, number
+            if valid is not None:
+                best_weights = copy.deepcopy(net.state_dict())
+        elif config.patience and number - history.best_epoch >= config.patience:
+            break
+        _advance(schedule, watched)
+    if best_weights is not None:
+        net.load_state_dict(best_weights)
+    net.eval()
+    return Trained(history, optimizer.state_dict())
+
+
+def count_epochs(config: TrainConfig, n_windows: int) -> int:
+    """Return the epochs to train: `max_epochs`, or as many as make `n_steps` steps."""
+    if config.max_epochs is not None:
+        return config.max_epochs
+    assert config.n_steps is not None
+    steps_an_epoch = math.ceil(n_windows / config.batch_size)
+    return max(round(config.n_steps / steps_an_epoch), 1)
+
+
+def _check_output(net: nn.Module, train: WindowSet) -> None:
+    net.eval()
+    with torch.no_grad():
+        output = net(gather_windows(train.rows, train.ends[:1], train.window))
+    expected = (1, train.targets.shape[1])
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if shape != expected:
+        raise DataError(
+            f"The net maps one window (1, {train.window}, {train.rows.shape[1]}) to {shape}, but "
+            f"the targets need {expected}: its last layer must give one number a target."
+        )
+
+
+def _run_epoch(
+    net: nn.Module,
+    train: WindowSet,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    generator: torch.Generator,
+) -> float:
+    net.train()
+    order = torch.randperm(len(train), generator=generator).to(train.ends.device)
+    mean_weight = train.weights.mean()
+    total = torch.zeros((), device=order.device)
+    for batch in order.split(config.batch_size):
+        x = gather_windows(train.rows, train.ends[batch], train.window)
+        weights = train.weights[batch] / mean_weight
+        loss = _train_step(net, x, train.targets[batch], weights, optimizer, config.gradient_clip)
+        total += loss * len(batch)
+    return float(total.item()) / len(train)
+
+
+def _train_step(
+    net: nn.Module,
+    x: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    optimizer: torch.optim.Optimizer,
+    gradient_clip: float,
+) -> Tensor:
+    optimizer.zero_grad(set_to_none=True)
+    loss = (squared_error(net(x), targets) * weights).mean()
+    loss.backward()
+    if gradient_clip:
+        nn.utils.clip_grad_norm_(net.parameters(), gradient_clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def squared_error(prediction: Tensor, targets: Tensor) -> Tensor:
+    """Return each window's squared error, a mean over its targets: (B, K), (B, K) -> (B,)."""
+    return (prediction - targets).square().mean(dim=1)
+
+
+@torch.no_grad()
+def mean_loss(net: nn.Module, windows: WindowSet) -> float:
+    """Return the weighted mean loss of `net` in evaluation mode."""
+    net.eval()
+    total = torch.zeros((), device=windows.ends.device)
+    for batch in torch.arange(len(windows), device=windows.ends.device).split(PREDICT_BATCH):
+        x = gather_windows(windows.rows, windows.ends[batch], windows.window)
+        total += (squared_error(net(x), windows.targets[batch]) * windows.weights[batch]).sum()
+    return float((total / windows.weights.sum()).item())
+
+
+@torch.inference_mode()
+def predict_windows(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
+    """Predict the windows that end at `ends`.
+
+    Args:
+        net: A net in evaluation mode.
+        rows: (N, F) features on any device.
+        ends: (M,) rows at which full windows end.
+        window: W.
+
+    Returns:
+        (M, K) float32 predictions on the CPU.
+    """
+    device = next(net.parameters()).device
+    rows, ends = rows.to(device), ends.to(device)
+    # An empty batch still tells how many targets there are.
+    batches = ends.split(PREDICT_BATCH) if len(ends) else (ends,)
+    parts = [net(gather_windows(rows, batch, window)) for batch in batches]
+    return torch.cat(parts).float().cpu()
+
+
+Schedule = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau | None
+
+
+def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, n_epochs: int) -> Schedule:
+    if config.lr_schedule == "plateau":
+        patience = max((config.patience or 15) // 3, 1)
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience)
+    if config.lr_schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=n_epochs)
+    return None
+
+
+def _advance(schedule: Schedule, loss: float) -> None:
+    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        schedule.step(loss)
+    elif schedule is not None:
+        schedule.step()
+
+
+def _divergence_message(
+    number: int, train_loss: float, valid_loss: float | None, config: TrainConfig
+) -> str:
+    losses = f"training loss {train_loss}"
+    if valid_loss is not None:
+        losses += f", validation loss {valid_loss}"
+    clip = "" if config.gradient_clip else " and a gradient_clip of 1.0"
+    return (
+        f"Training stopped in epoch {number}: {losses}. Try a lower learning_rate "
+        f"(now {config.learning_rate:g}){clip}, and look for extreme feature or label values."
+    )

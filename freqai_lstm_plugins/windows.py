@@ -1,0 +1,154 @@
+"""The one place where rows become windows.
+
+A *row* is one candle's features, a *window* is W consecutive rows. The window that belongs to row
+r ends at r. Rows are consecutive when both are usable (finite, not missing) and one step of time
+lies between them, so no window bridges a gap. N consecutive usable rows give N - W + 1 windows.
+
+Nothing here copies all windows at once: rows stay one (N, F) tensor, and windows are gathered from
+it a batch at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from freqai_lstm_plugins.errors import DataError
+
+BoolArray = npt.NDArray[np.bool_]  # (N,)
+IntArray = npt.NDArray[np.int64]
+
+
+def finite_rows(values: npt.NDArray[np.floating]) -> BoolArray:
+    """Tell which rows of (N, F) hold neither NaN nor infinity."""
+    return np.asarray(np.isfinite(values).all(axis=1))
+
+
+def run_lengths(usable: BoolArray, follows: BoolArray | None = None) -> IntArray:
+    """Count, for each row, the consecutive usable rows that end there.
+
+    Args:
+        usable: (N,) whether a row may stand in a window.
+        follows: (N,) whether a row is one step of time after the row before it; all do by default.
+
+    Returns:
+        (N,) counts; 0 where the row itself is not usable.
+
+    >>> run_lengths(np.array([True, True, False, True, True]))
+    array([1, 2, 0, 1, 2])
+    """
+    position = np.arange(len(usable), dtype=np.int64)
+    starts = np.ones(len(usable), dtype=bool)
+    starts[1:] = ~usable[:-1]
+    if follows is not None:
+        starts |= ~follows
+    first = np.maximum.accumulate(np.where(starts, position, 0)) if len(usable) else position
+    return np.where(usable, position - first + 1, 0)
+
+
+def window_ends(usable: BoolArray, window: int, follows: BoolArray | None = None) -> BoolArray:
+    """Tell at which rows a full window ends. Shapes as in `run_lengths`."""
+    return run_lengths(usable, follows) >= window
+
+
+def consecutive_in_time(times: npt.NDArray[np.datetime64], step: np.timedelta64) -> BoolArray:
+    """Tell which rows come exactly one `step` after the row before them; the first never does.
+
+    >>> consecutive_in_time(np.array([0, 5, 10, 20], "M8[m]"), np.timedelta64(5, "m"))
+    array([False,  True,  True, False])
+    """
+    follows = np.zeros(len(times), dtype=bool)
+    follows[1:] = np.diff(times) == step
+    return follows
+
+
+def gather_windows(rows: Tensor, ends: Tensor, window: int) -> Tensor:
+    """Copy the windows that end at `ends`: rows (N, F), ends (B,) -> (B, W, F)."""
+    lags = torch.arange(1 - window, 1, device=rows.device)
+    return rows[ends.unsqueeze(1) + lags]
+
+
+@dataclass(frozen=True)
+class WindowSet:
+    """Windows with their targets, as indices into shared rows.
+
+    Attributes:
+        rows: (N, F) float32 features; rows that no window holds may be anything.
+        ends: (M,) int64 rows at which a window ends.
+        targets: (M, K) float32 target of each window.
+        weights: (M,) float32 weight of each window's loss, of any scale.
+        window: W, rows a window.
+    """
+
+    rows: Tensor
+    ends: Tensor
+    targets: Tensor
+    weights: Tensor
+    window: int
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def to(self, device: torch.device) -> WindowSet:
+        """Return the same windows with every tensor on `device`."""
+        return WindowSet(
+            self.rows.to(device),
+            self.ends.to(device),
+            self.targets.to(device),
+            self.weights.to(device),
+            self.window,
+        )
+
+
+def build_window_set(
+    rows: Tensor,
+    targets: npt.NDArray[np.floating],
+    weights: npt.NDArray[np.floating],
+    has_window: BoolArray,
+    window: int,
+) -> WindowSet:
+    """Collect the windows that have a target.
+
+    Args:
+        rows: (N, F) features.
+        targets: (N, K); a row with a NaN or infinite target is context only.
+        weights: (N,); a row without a weight above 0 is context only.
+        has_window: (N,) where a full window ends.
+        window: W.
+
+    Raises:
+        DataError: A weight is negative or not finite.
+    """
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise DataError("Sample weights must be finite and at least 0; some are negative or NaN.")
+    ends = np.flatnonzero(has_window & finite_rows(targets) & (weights > 0))
+    return WindowSet(
+        rows=rows,
+        ends=torch.from_numpy(ends),
+        targets=torch.from_numpy(targets[ends].astype(np.float32)),
+        weights=torch.from_numpy(weights[ends].astype(np.float32)),
+        window=window,
+    )
+
+
+def purged(earlier: BoolArray, later: BoolArray, label_period: int) -> BoolArray:
+    """Drop the targets of `earlier` whose labels reach into `later`.
+
+    A label at row r describes the candles up to r + `label_period`, so the targets of the last
+    `label_period` rows before the later part know candles of that part.
+
+    Args:
+        earlier: (N,) target rows of the part that comes first.
+        later: (N,) target rows of the part that comes after it.
+        label_period: Rows that a label looks ahead.
+    """
+    if not later.any():
+        return earlier
+    first_later = int(np.flatnonzero(later)[0])
+    kept = earlier.copy()
+    kept[max(first_later - label_period, 0) :] = False
+    return kept
