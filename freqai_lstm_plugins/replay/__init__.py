@@ -1,0 +1,35 @@
+"""A market on the loopback interface, so that the real freqtrade runs where no exchange is reached.
+
+Candles come from freqtrade's own feather files (`read_candles`) or are made (`synthetic_market`).
+`ReplayExchange` serves them through the part of Binance's spot API that freqtrade uses, and
+`write_overlay` writes the config that points freqtrade at it.
+"""
+
+from freqai_lstm_plugins.replay.api import ApiError
+from freqai_lstm_plugins.replay.exchange import Interceptor, ReplayExchange
+from freqai_lstm_plugins.replay.market import (
+    TIMEFRAMES,
+    Candles,
+    aggregate,
+    read_candles,
+    relabel,
+    shift_to_now,
+)
+from freqai_lstm_plugins.replay.overlay import exchange_overlay, write_overlay
+from freqai_lstm_plugins.replay.synthetic import synthetic_driver, synthetic_market
+
+__all__ = [
+    "TIMEFRAMES",
+    "ApiError",
+    "Candles",
+    "Interceptor",
+    "ReplayExchange",
+    "aggregate",
+    "exchange_overlay",
+    "read_candles",
+    "relabel",
+    "shift_to_now",
+    "synthetic_driver",
+    "synthetic_market",
+    "write_overlay",
+]

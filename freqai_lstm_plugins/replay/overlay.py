@@ -1,0 +1,56 @@
+"""The config fragment that points freqtrade at the replay exchange and keeps it offline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from freqai_lstm_plugins.files import write_text
+
+
+def exchange_overlay(url: str, pairs: Sequence[str]) -> dict[str, Any]:
+    """Build the config to pass as freqtrade's last `--config`.
+
+    Beside the exchange it sets what would reach out of this machine or trade for real: dry run on,
+    no conversion to fiat (which asks CoinGecko), no Telegram, a static list of pairs.
+
+    Args:
+        url: `ReplayExchange.url`.
+        pairs: The pairs to trade, such as `BTC/USDT`.
+    """
+    api = f"{url.rstrip('/')}/api/v3"
+    return {
+        "dry_run": True,
+        "trading_mode": "spot",
+        "margin_mode": "",
+        "fiat_display_currency": "",
+        # Settings from earlier configs are merged key by key, so each is named to be overridden.
+        "telegram": {"enabled": False, "token": "", "chat_id": ""},
+        "pairlists": [{"method": "StaticPairList"}],
+        "exchange": {
+            "name": "binance",
+            "key": "",
+            "secret": "",
+            "enable_ws": False,
+            "only_from_ccxt": True,
+            "ccxt_config": {
+                "enableRateLimit": False,
+                "urls": {"api": {"public": api, "private": api}},
+                "options": {
+                    "fetchMarkets": {"types": ["spot"]},
+                    "fetchCurrencies": False,
+                    "fetchMargins": False,
+                },
+            },
+            "pair_whitelist": list(pairs),
+            "pair_blacklist": [],
+        },
+    }
+
+
+def write_overlay(path: Path, url: str, pairs: Sequence[str]) -> Path:
+    """Write `exchange_overlay` as JSON, whole or not at all, and give the path."""
+    write_text(path, json.dumps(exchange_overlay(url, pairs), indent=2) + "\n")
+    return path
