@@ -69,7 +69,9 @@ def _inside(root: Path, relative: str) -> Path:
     place = root / relative
     target = place.resolve()
     if not target.is_relative_to(root) and not target.is_relative_to(PACKAGE):
-        raise UserDirError(f"{place} leads out of the user directory, to {target}. Remove the link.")
+        raise UserDirError(
+            f"{place} leads out of the user directory, to {target}. Remove the link."
+        )
     return place
 
 

@@ -257,6 +257,14 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         else:
             dk.DI_values = np.zeros(len(pred_df))
         dk.do_predict = (has_window & (inliers == 1)).astype(np.int_)
+        if dk.live and len(pred_df):
+            logger.info(
+                "%s: candle %s predicted %s, do_predict %d",
+                dk.pair,
+                frame["date"].iloc[-1].isoformat(),
+                {name: round(float(pred_df[name].iloc[-1]), 5) for name in pred_df},
+                dk.do_predict[-1],
+            )
         return pred_df, dk.do_predict
 
     def _has_window(self, frame: pd.DataFrame, usable: BoolArray) -> BoolArray:
@@ -268,7 +276,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         return window_ends(usable, self.window_size, consecutive_in_time(times, step))
 
     def _new_model(self) -> SequenceRegressor:
-        train = {**vars(self.settings.train), "device": self.device}
+        train = dict(vars(self.settings.train))
         if self.net is not None and self._is_registry_net():
             train |= self.model_kwargs
             return SequenceRegressor(

@@ -25,13 +25,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame, Series
-
 from freqtrade.constants import Config
 from freqtrade.enums import RunMode
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.persistence import Trade
 from freqtrade.strategy import DecimalParameter, IntParameter, IStrategy
+from pandas import DataFrame, Series
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ LABEL_CLIP = 5.0  # volatilities; one wild candle must not rule the loss
 VOLATILITY_CANDLES = 100
 TREND_CANDLES = 100
 VOLUME_CANDLES = 50
-ATR_CANDLES = 14
+ATR_CANDLES = 50  # steadier than the usual 14: the stop follows it and never loosens
 FEATURE_CLIP = 8.0  # keeps one outlier from squeezing a min-max scaled feature into a point
 TINY = 1e-12
 
@@ -260,7 +259,7 @@ class LeaFreqAIStrategy(IStrategy):
         """Add the hour of the day and the day of the week as points on a circle."""
         date = dataframe["date"].dt
         day = (date.hour + date.minute / 60) / 24
-        week = (date.dayofweek + day) / 7
+        week = (date.day_of_week + day) / 7
         dataframe["%-hour-sin"] = np.sin(2 * np.pi * day)
         dataframe["%-hour-cos"] = np.cos(2 * np.pi * day)
         dataframe["%-weekday-sin"] = np.sin(2 * np.pi * week)
@@ -441,7 +440,8 @@ class LeaFreqAIStrategy(IStrategy):
         **kwargs: Any,
     ) -> str | None:
         """Leave at the target, or when the time that the prediction spoke of is over."""
-        if current_time - trade.open_date_utc >= self.hold_multiple.value * self.horizon * self.candle:
+        longest = self.hold_multiple.value * self.horizon * self.candle
+        if current_time - trade.open_date_utc >= longest:
             return "horizon_passed"
         move = self.usual_move(pair, current_time)
         if move is not None and current_profit >= self.target_multiple.value * move:
