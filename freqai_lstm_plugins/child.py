@@ -41,7 +41,7 @@ class Freqtrade:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._start = log.stat().st_size if log.exists() else 0
-        environment = {**os.environ, "COLUMNS": "150"}
+        environment = {**os.environ, "COLUMNS": "500"}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         with log.open("ab") as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from freqtrade.configuration import TimeRange
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
@@ -40,6 +42,8 @@ from freqai_lstm_plugins.training import Epoch, choose_device
 from freqai_lstm_plugins.windows import BoolArray, consecutive_in_time, window_ends
 
 logger = logging.getLogger(__name__)
+
+SECONDS_BEFORE_RETRY = 10.0
 
 
 @contextmanager
@@ -125,6 +129,43 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         if reason is not None:
             logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
         return reason is None
+
+    def extract_data_and_train_model(
+        self,
+        new_trained_timerange: TimeRange,
+        pair: str,
+        strategy: IStrategy,
+        dk: FreqaiDataKitchen,
+        data_load_timerange: TimeRange,
+    ) -> None:
+        """Train a pair beside the trading loop; a pair that fails is tried again."""
+        try:
+            super().extract_data_and_train_model(
+                new_trained_timerange, pair, strategy, dk, data_load_timerange
+            )
+        except Exception:
+            self._queue_again(pair, dk)
+            raise
+
+    def _queue_again(self, pair: str, dk: FreqaiDataKitchen) -> None:
+        """Queue a pair whose training failed behind those that wait, and before those that do not.
+
+        freqtrade looks at the head of the queue alone, so behind a pair with a fresh model the
+        failed one would wait until that model is old.
+        """
+        others = [other for other in self.train_queue if other != pair]
+        waiting = [other for other in others if self._needs_training(other, dk)]
+        rested = [other for other in others if other not in waiting]
+        # freqtrade moves the head to the end afterwards.
+        self.train_queue = deque([*waiting, pair, *rested])
+        self.train_queue.rotate(1)
+        if not waiting:
+            self._stop_event.wait(SECONDS_BEFORE_RETRY)
+
+    def _needs_training(self, pair: str, dk: FreqaiDataKitchen) -> bool:
+        _, trained_timestamp = self.dd.get_pair_dict_info(pair)
+        is_required, _, _ = dk.check_if_new_training_required(trained_timestamp)
+        return bool(is_required)
 
     def train(
         self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen, **kwargs: Any

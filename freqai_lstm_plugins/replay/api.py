@@ -227,10 +227,11 @@ def decimal(value: float) -> str:
 def _integer(query: Query, name: str, default: int | None = None) -> int | None:
     if name not in query:
         return default
-    try:
-        return int(query[name])
-    except ValueError:
-        raise ApiError(400, -1100, f"Illegal characters found in parameter '{name}'.") from None
+    text = query[name].removeprefix("-")
+    # Eighteen digits fit into 64 bits, which is what times are stored in.
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise ApiError(400, -1100, f"Illegal characters found in parameter '{name}'.")
+    return int(query[name])
 
 
 def _kline(opened: int, closes: int, row: list[float]) -> list[Any]:

@@ -98,6 +98,8 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
         ReplayError: if the folder or a file is missing, or its candles cannot be served.
     """
     timeframe_ms(timeframe)
+    if pairs is not None and not pairs:
+        raise ReplayError("no pair to read: name one at least, or none at all to read every pair")
     if not datadir.is_dir():
         raise ReplayError(f"no such data folder: {datadir}")
     if pairs is None:
@@ -143,11 +145,14 @@ def check_candles(candles: Candles, timeframe: str, source: str) -> None:
         raise ReplayError(
             f"{source}: the column date is {candles['date'].dtype}, not a date with a time zone"
         )
-    rows = candle_rows(candles)
+    try:
+        rows = candle_rows(candles)
+    except (TypeError, ValueError) as error:
+        raise ReplayError(f"{source}: a column that is not of numbers ({error})") from error
     usable = np.isfinite(rows).all(axis=1) & (rows[:, :4] > 0).all(axis=1) & (rows[:, 4] >= 0)
     if not usable.all():
         date = candles["date"].iloc[int(np.argmin(usable))]
-        raise ReplayError(f"{source}: the candle of {date} has a price or volume that is no number")
+        raise ReplayError(f"{source}: the candle of {date} has a price or volume that is none")
     _check_times(open_times(candles), timeframe, source)
 
 

@@ -2,7 +2,8 @@
 
 With z a standard normal shock, the log return of pair p over candle t is
 
-    r[p, t] = drift[t] + vol[p] * sigma[t] * (signal * x[p, t-1] + sqrt(1 - signal^2) * z[p, t])
+    r[p, t] = vol[p] * sigma[t]
+              * (signal * (x[p, t-1] + drift[t]) + sqrt(1 - signal^2) * z[p, t])
 
 * `z[p, t] = sqrt(RHO) * common[t] + sqrt(1 - RHO) * own[p, t]`: the pairs move together.
 * `sigma[t]` and `drift[t]` follow one regime of all pairs: a Markov chain over `REGIMES`.
@@ -10,9 +11,13 @@ With z a standard normal shock, the log return of pair p over candle t is
   its own shocks: it knows the future return of its own pair, and nothing else does.
 
 So `signal` is the correlation of the driver with the next candle's return in units of its
-volatility; 0 makes pure noise. A model never sees the driver. It shows in the logarithm of the
-volume, which holds `DRIVER_IN_VOLUME * x[p, t]` beside noise and the size of the return, and weakly
-in past returns, which the driver has moved too.
+volatility. At 0 neither driver nor drift is left: no return can be predicted, only its size.
+
+A model never sees the driver. It shows in the logarithm of the volume, which holds
+`DRIVER_IN_VOLUME * x[p, t]` beside noise and the size of the return, and weakly in past returns,
+which the driver has moved too. As the driver is slow, its effect adds up: the mean volume of the
+last 12 candles correlates with the return over the next 24 by about 0.28 at a signal of 0.1, and by
+about 0.14 at 0.05.
 """
 
 from __future__ import annotations
@@ -43,8 +48,8 @@ QUOTE_VOLUME_PER_MINUTE = 200_000.0
 SWITCH_PROBABILITY = 1 / 400
 STEPS_IN_CANDLE = 8
 LARGEST_STEP = 0.5
-REGIMES = ((0.6, 0.02), (1.0, 0.0), (1.8, -0.02))
-"""Volatility factor, and drift in units of the candle's volatility."""
+REGIMES = ((0.6, 0.2), (1.0, 0.0), (1.8, -0.2))
+"""Factor of the volatility, and drift beside a driver of unit variance."""
 
 KNOWN_PRICES = {"BTC": 60_000.0, "ETH": 3_000.0, "BNB": 600.0, "SOL": 150.0, "LTC": 80.0}
 DEFAULT_END = datetime(2026, 1, 1, tzinfo=UTC)
@@ -124,7 +129,7 @@ def _draw_common(n_candles: int, seed: int, step: int) -> _Common:
     regime = (1 + np.cumsum(jumps)) % len(REGIMES)
     volatility, drift = np.array(REGIMES).T
     sigma = SIGMA_PER_MINUTE * np.sqrt(step / 60_000) * volatility[regime]
-    return _Common(factor, sigma, drift[regime] * sigma)
+    return _Common(factor, sigma, drift[regime])
 
 
 def _draw_own(pair: str, n_candles: int, seed: int) -> _Own:
@@ -155,10 +160,10 @@ def _autoregressive(shocks: FloatArray) -> FloatArray:
 def _rows(common: _Common, own: _Own, signal: float, step: int) -> FloatArray:
     scale = own.volatility * common.sigma
     shock = np.sqrt(RHO) * common.factor + np.sqrt(1 - RHO) * own.noise
-    expected = signal * np.concatenate((np.zeros(1), own.driver[:-1]))
-    moves = expected + np.sqrt(1 - signal**2) * shock
+    known_before = np.concatenate((np.zeros(1), own.driver[:-1]))
+    moves = signal * (known_before + common.drift) + np.sqrt(1 - signal**2) * shock
     # The clip keeps coarse timeframes from turning into overflowing prices.
-    returns = np.clip(common.drift + scale * moves, -LARGEST_STEP, LARGEST_STEP)
+    returns = np.clip(scale * moves, -LARGEST_STEP, LARGEST_STEP)
 
     # A bridge from open to close, so that the high and the low are those of a path.
     noise = own.inside * (scale / np.sqrt(STEPS_IN_CANDLE))[:, None]

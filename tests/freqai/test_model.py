@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import zipfile
 from pathlib import Path
 
@@ -401,3 +402,23 @@ def test_a_slice_without_anything_to_learn_from_says_so(tmp_path, frame, spoil, 
 def test_a_config_that_cannot_work_is_refused_with_its_key(tmp_path, changes, message):
     with pytest.raises(OperationalException, match=message):
         make_model(tmp_path, **changes)
+
+
+def test_a_failed_training_is_tried_again_before_fresh_models_are_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("freqai_lstm_plugins.freqai.model.SECONDS_BEFORE_RETRY", 0)
+    pairs = ["A/USDT", "B/USDT", "C/USDT", "D/USDT"]
+    model = make_model(tmp_path, exchange__pair_whitelist=pairs, freqai__live_retrain_hours=6)
+    now = time.time()
+    for pair, trained in zip(pairs, (0, now, 0, now), strict=True):
+        model.dd.get_pair_dict_info(pair)
+        model.dd.pair_dict[pair]["trained_timestamp"] = trained
+    with pytest.raises(AttributeError):
+        model.extract_data_and_train_model(None, "A/USDT", None, FakeKitchen(), None)
+    # What freqtrade does after each training.
+    model.train_queue.rotate(-1)
+    assert list(model.train_queue) == ["C/USDT", "A/USDT", "B/USDT", "D/USDT"]
+
+
+class FakeKitchen:
+    def check_if_new_training_required(self, trained_timestamp):
+        return trained_timestamp == 0, None, None

@@ -99,7 +99,7 @@ def test_a_net_that_no_longer_fits_the_saved_weights_says_so(own, tmp_path):
     path = tmp_path / "freqaimodels" / "MyOwnLSTM.py"
     path.write_text(OWN_MODEL.replace("nn.Linear(width, n_targets)", "nn.Linear(width, 7)"))
     edited = own()
-    with pytest.raises(OperationalException, match="do not fit the net 'MyOwnLSTM'.*out.weight"):
+    with pytest.raises(OperationalException, match=r"do not fit the net 'MyOwnLSTM'.*out\.weight"):
         predict(edited, frame)
 
 

@@ -88,6 +88,7 @@ def test_limits_are_those_of_binance(exchange: ReplayExchange, get: Get) -> None
         ("klines", {"symbol": "BTCUSDT", "interval": "5m", "limit": 0}, 400, -1130),
         ("klines", {"symbol": "BTCUSDT", "interval": "5m", "limit": "x"}, 400, -1100),
         ("klines", {"symbol": "BTCUSDT", "interval": "5m", "startTime": "x"}, 400, -1100),
+        ("klines", {"symbol": "BTCUSDT", "interval": "5m", "endTime": 10**30}, 400, -1100),
         ("depth", {"symbol": "BTCUSDT", "limit": -1}, 400, -1130),
         ("account", {}, 404, -1),
     ],

@@ -68,9 +68,10 @@ CONFIG = {
     "dry_run_wallet": 1000,
     "max_open_trades": 2,
     "initial_state": "running",
+    "internals": {"process_throttle_secs": 1},
     "fiat_display_currency": "USD",
-    "entry_pricing": {"price_side": "same", "use_order_book": True, "order_book_top": 1},
-    "exit_pricing": {"price_side": "same", "use_order_book": True, "order_book_top": 1},
+    "entry_pricing": {"price_side": "other", "use_order_book": True, "order_book_top": 1},
+    "exit_pricing": {"price_side": "other", "use_order_book": True, "order_book_top": 1},
 }
 
 

@@ -52,6 +52,11 @@ def test_a_missing_file_is_named_beside_those_that_are_there(datadir: Path) -> N
         read_candles(datadir, None, "1h")
 
 
+def test_reading_no_pairs_is_refused(datadir: Path) -> None:
+    with pytest.raises(ReplayError, match="no pair to read"):
+        read_candles(datadir, [], "5m")
+
+
 def test_a_damaged_file_is_named(datadir: Path) -> None:
     path = datadir / "BTC_USDT-5m.feather"
     path.write_bytes(path.read_bytes()[:1000])
@@ -67,7 +72,9 @@ def test_a_damaged_file_is_named(datadir: Path) -> None:
         (lambda candles: candles.iloc[[0, 1, 1, 2]], "stands twice"),
         (lambda candles: candles.iloc[[0, 2, 1, 3]], "out of order"),
         (lambda candles: candles.iloc[::3], "not 5m candles"),
-        (lambda candles: candles.assign(close=np.nan), "no number"),
+        (lambda candles: candles.assign(close=np.nan), "price or volume that is none"),
+        (lambda candles: candles.assign(low=0.0), "price or volume that is none"),
+        (lambda candles: candles.assign(volume="many"), "not of numbers"),
         (lambda candles: candles.assign(date=candles["date"].dt.tz_localize(None)), "time zone"),
     ],
 )

@@ -55,7 +55,7 @@ def _rank_correlation(signal: float, hidden: bool) -> float:
     drivers = synthetic_driver(PAIRS, N, seed=4)
     correlations = []
     for pair in PAIRS:
-        quote_volume = np.log(market[pair]["volume"] * market[pair]["close"])
+        quote_volume = market[pair]["volume"] * market[pair]["close"]
         known = drivers[pair] if hidden else quote_volume.rolling(12).mean()
         future = np.log(market[pair]["close"]).diff().shift(-1)
         ranks = pd.DataFrame({"known": known, "future": future}).dropna().rank()

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightgbm
 import pytest
@@ -24,22 +26,28 @@ MODELS = [
 ]
 
 
-def load(model: str, runmode: RunMode = RunMode.BACKTEST, **args: str) -> dict:
-    """Return the shipped configuration as freqtrade reads it, settled by the strategy."""
-    arguments = {
-        "config": [str(CONFIG_FILE)],
-        "user_data_dir": str(USER_DATA),
-        "strategy_path": str(STRATEGY_FILE.parent),
-        "freqaimodel": model,
-        **args,
-    }
-    config = Configuration(arguments, runmode).get_config()
-    StrategyResolver.load_strategy(config)
-    return config
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Read the shipped configuration as freqtrade does, and let the strategy settle it."""
+
+    def load(model: str, runmode: RunMode = RunMode.BACKTEST, **args: str) -> dict[str, Any]:
+        arguments = {
+            "config": [str(CONFIG_FILE)],
+            # freqtrade fills the user directory with folders, so it gets one of its own.
+            "user_data_dir": str(tmp_path),
+            "strategy_path": str(STRATEGY_FILE.parent),
+            "freqaimodel": model,
+            **args,
+        }
+        config = Configuration(arguments, runmode).get_config()
+        StrategyResolver.load_strategy(config)
+        return config
+
+    return load
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_configuration_serves_every_model(model):
+def test_one_configuration_serves_every_model(load, model):
     config = load(model)
     assert config["freqai"]["identifier"] == f"lea-{model}"
     parameters = config["freqai"]["model_training_parameters"]
@@ -58,7 +66,7 @@ def test_the_trees_know_every_parameter_that_they_are_given():
         assert set(parameters) <= known[model]
 
 
-def test_the_nets_of_the_package_accept_their_parameters():
+def test_the_nets_of_the_package_accept_their_parameters(load):
     settings = pytest.importorskip("freqai_lstm_plugins.freqai.settings")
     found = settings.read_settings(load("LeaLSTMRegressor"), is_own_net=False)
     assert found.window == 24
@@ -86,7 +94,7 @@ def test_the_strategy_loads_without_its_own_section_and_without_freqai(module, c
     assert module.LeaFreqAIStrategy(config).costs > 0
 
 
-def test_a_backtest_leaves_room_for_training():
+def test_a_backtest_leaves_room_for_training(load):
     written = json.loads(CONFIG_FILE.read_text())
     candles = TimeRange.parse_timerange(written["timerange"])
     tested = TimeRange.parse_timerange(load("LightGBMRegressor")["timerange"])
@@ -96,12 +104,12 @@ def test_a_backtest_leaves_room_for_training():
     assert tested.stopts == candles.stopts
 
 
-def test_a_timerange_on_the_command_line_goes_first():
+def test_a_timerange_on_the_command_line_goes_first(load):
     config = load("LightGBMRegressor", timerange="20250905-20250912")
     assert config["timerange"] == "20250905-20250912"
 
 
-def test_outside_a_backtest_the_timerange_names_the_candles():
+def test_outside_a_backtest_the_timerange_names_the_candles(load):
     written = json.loads(CONFIG_FILE.read_text())
     config = load("LightGBMRegressor", RunMode.DRY_RUN)
     assert config["timerange"] == written["timerange"]
@@ -138,10 +146,19 @@ def test_user_data_links_to_the_one_source(link, source):
 
 
 @pytest.mark.freqtrade
-def test_freqtrade_finds_the_strategy_in_user_data():
+def test_freqtrade_finds_the_strategy_in_user_data(tmp_path):
     program = Path(sys.executable).with_name("freqtrade")
     result = subprocess.run(
-        [program, "list-strategies", "--userdir", "user_data", "-1", "--no-color"],
+        [
+            program,
+            "list-strategies",
+            "--userdir",
+            tmp_path,
+            "--strategy-path",
+            "user_data/strategies",
+            "-1",
+            "--no-color",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

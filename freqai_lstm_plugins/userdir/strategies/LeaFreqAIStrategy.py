@@ -114,6 +114,12 @@ class LeaFreqAIStrategy(IStrategy):
     minimal_roi = {"0": 0.10}  # noqa: RUF012
     use_custom_stoploss = True
     use_exit_signal = True
+    order_types = {  # noqa: RUF012
+        "entry": "limit",
+        "exit": "limit",
+        "stoploss": "market",
+        "stoploss_on_exchange": False,
+    }
 
     entry_z = DecimalParameter(0.0, 3.0, default=1.0, decimals=1, space="buy")
     cost_multiple = DecimalParameter(0.0, 3.0, default=1.0, decimals=1, space="buy")

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.replay import ReplayExchange
+from tests.e2e.bot import PAIRS, Bot, candles
+
+pytestmark = pytest.mark.freqtrade
+
+
+@pytest.fixture(scope="module")
+def market():
+    return candles()
+
+
+@pytest.fixture
+def bot(tmp_path, market):
+    days = market[PAIRS[0]]["date"].dt.floor("D")
+    start, stop = days.iloc[-1] - pd.Timedelta(days=4), days.iloc[-1]
+    changes = {
+        "timerange": f"{days.iloc[0]:%Y%m%d}-{stop:%Y%m%d}",
+        "lea_strategy": {"backtest_timerange": f"{start:%Y%m%d}-{stop:%Y%m%d}"},
+    }
+    with ReplayExchange(market, "5m") as exchange:
+        bot = Bot(tmp_path, exchange, changes)
+        bot.run("download-data")
+        yield bot
+
+
+def predictions(bot: Bot, coin: str) -> pd.DataFrame:
+    files = sorted(bot.userdir.glob(f"models/*/backtesting_predictions/cb_{coin}_*.feather"))
+    return pd.concat([pd.read_feather(path) for path in files], ignore_index=True)
+
+
+def test_backtesting_trains_saves_predicts_and_the_next_run_loads(bot):
+    output = bot.run("backtesting", "--freqaimodel", "LeaLSTMRegressor")
+    assert "BACKTESTING REPORT" in output
+    assert output.count("Done training") == len(bot.models()) == 4
+    assert SequenceRegressor.load(bot.models()[0]).net_name == "lstm"
+    first = predictions(bot, "eth")
+    # Each slice begins with real context, so no candle of the backtest is without a prediction.
+    assert len(first) == 4 * 288
+    assert (first["do_predict"] == 1).all()
+    assert (first["&-forward_return"] != 0).all()
+    # Without the stored predictions the second run needs the models themselves.
+    for folder in bot.userdir.glob("models/*/backtesting_predictions"):
+        shutil.rmtree(folder)
+    output = bot.run("backtesting", "--freqaimodel", "LeaLSTMRegressor", "--cache", "none")
+    assert "Starting training" not in output
+    assert output.count("Found model at") == 4
+    pd.testing.assert_frame_equal(predictions(bot, "eth"), first)
+
+
+def test_a_damaged_backtest_model_is_trained_again(bot):
+    bot.run("backtesting")
+    for folder in bot.userdir.glob("models/*/backtesting_predictions"):
+        shutil.rmtree(folder)
+    damaged = bot.models()[0]
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    output = bot.run("backtesting", "--cache", "none")
+    assert "again, its saved model is unusable" in output
+    assert output.count("Done training") == 1
+    SequenceRegressor.load(damaged)
+
+
+@pytest.mark.parametrize(
+    "model", ["LeaGRURegressor", "PyTorchMLPRegressor", "LightGBMRegressor", "XGBoostRegressor"]
+)
+def test_one_config_serves_every_model(bot, model):
+    output = bot.run("backtesting", "--freqaimodel", model)
+    assert "BACKTESTING REPORT" in output
+    assert (bot.userdir / "models" / f"lea-{model}").is_dir()
+    assert "raised exception" not in output
+
+
+def test_a_misspelt_setting_ends_with_one_line_and_no_traceback(bot):
+    bot.configure({"freqai": {"model_training_parameters": {"learning_rat": 1}}})
+    with bot.start("backtesting", "--freqaimodel", "LeaLSTMRegressor") as child:
+        assert child.process.wait(120) != 0
+        output = child.output()
+    assert "unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in output
+    assert "Traceback" not in output

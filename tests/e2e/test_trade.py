@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.demo import predicted_candles
+from freqai_lstm_plugins.errors import CheckpointError
+from tests.e2e.bot import LIVE, Bot, has_trained_all, live_exchange
+
+pytestmark = pytest.mark.freqtrade
+
+OWN_NET = """
+from torch import nn, optim
+
+
+class MyNet(nn.Module):
+    def __init__(self, n_features, n_targets, hidden_dim=8, n_layer=1, dropout_percent=0.0):
+        super().__init__()
+        self.lstm = nn.LSTM(n_features, hidden_dim, n_layer, batch_first=True)
+        self.out = nn.Linear(hidden_dim, n_targets)
+
+    def forward(self, x):
+        x = x if x.dim() == 3 else x.unsqueeze(1)
+        return self.out(self.lstm(x)[0][:, -1])
+"""
+
+WITH_THE_HOSTS_TRAINER = (
+    OWN_NET
+    + """
+
+from freqtrade.freqai.prediction_models.PyTorchMLPRegressor import PyTorchMLPRegressor
+from freqtrade.freqai.torch.PyTorchModelTrainer import PyTorchModelTrainer
+
+
+class MyOwnLSTM(PyTorchMLPRegressor):
+    def fit(self, data_dictionary, dk, **kwargs):
+        net = MyNet(data_dictionary["train_features"].shape[-1], 1)
+        trainer = PyTorchModelTrainer(
+            model=net,
+            optimizer=optim.AdamW(net.parameters()),
+            criterion=nn.MSELoss(),
+            device=self.device,
+            data_convertor=self.data_convertor,
+            tb_logger=self.tb_logger,
+            n_epochs=1,
+        )
+        trainer.fit(data_dictionary, self.splits)
+        return trainer
+"""
+)
+
+WITH_OURS = (
+    OWN_NET
+    + """
+
+from freqai_lstm_plugins.freqai import SequenceRegressorModel
+
+
+class MyOwnLSTM(SequenceRegressorModel):
+    def build_net(self, n_features, n_targets):
+        return MyNet(n_features, n_targets, **self.model_kwargs)
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def exchange():
+    with live_exchange() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def bot(tmp_path, exchange):
+    return Bot(tmp_path, exchange, {**LIVE, "db_url": f"sqlite:///{tmp_path / 'trades.sqlite'}"})
+
+
+def predicts(candles: int):
+    return lambda output: predicted_candles(output) >= candles
+
+
+def test_trade_trains_predicts_each_new_candle_and_goes_on_after_a_restart(bot):
+    with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
+        output = child.wait_for(predicts(2), "two predicted candles a pair", 240)
+    assert "Training raised exception" not in output
+    assert len(bot.models()) == 2
+    with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
+        output = child.wait_for(predicts(1), "a prediction after the restart", 120)
+    assert "Starting training" not in output
+
+
+def test_a_net_in_the_users_own_file_cannot_be_saved_by_freqtrades_own_trainer(bot):
+    """The failure that this package is for: should freqtrade mend it, we want to know."""
+    (bot.userdir / "freqaimodels" / "MyOwnLSTM.py").write_text(WITH_THE_HOSTS_TRAINER)
+    with bot.start("trade", "--freqaimodel", "MyOwnLSTM") as child:
+        output = child.wait_for(lambda text: "PicklingError" in text, "the failure to save", 120)
+    assert "Can't pickle <class 'MyOwnLSTM.MyNet'>" in output
+
+
+def test_the_same_net_on_our_class_is_saved_reloaded_and_predicts(bot):
+    (bot.userdir / "freqaimodels" / "MyOwnLSTM.py").write_text(WITH_OURS)
+    with bot.start("trade", "--freqaimodel", "MyOwnLSTM") as child:
+        output = child.wait_for(has_trained_all, "the first training", 120)
+    assert "raised exception" not in output
+    assert len(bot.models()) == 2
+    with bot.start("trade", "--freqaimodel", "MyOwnLSTM") as child:
+        output = child.wait_for(predicts(1), "a prediction after the restart", 120)
+    assert "Starting training" not in output
+
+
+def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot):
+    # Trains without a pause, so that a kill soon meets a save.
+    bot.configure({**LIVE, "freqai": {**LIVE["freqai"], "live_retrain_hours": 0.0001}})
+    with bot.start("trade") as child:
+        child.wait_for(has_trained_all, "the first training", 120)
+        known = set(bot.userdir.glob("models/*/sub-train-*/*"))
+        deadline = time.monotonic() + 60
+        while not set(bot.userdir.glob("models/*/sub-train-*/*")) - known:
+            assert time.monotonic() < deadline
+        child.kill()
+    for path in bot.models():
+        try:
+            SequenceRegressor.load(path)
+        except CheckpointError as error:
+            pytest.fail(f"a half-written model file: {error}")
+    bot.configure(LIVE)
+    with bot.start("trade") as child:
+        output = child.wait_for(predicts(1), "a prediction after the kill", 120)
+    assert "Starting training" not in output
