@@ -6,7 +6,7 @@ import json
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +32,8 @@ from freqai_lstm_plugins.replay import (
 )
 
 MODEL = "LeaLSTMRegressor"
+BACKTEST_ID = "demo-backtest"
+HORIZON = 12  # candles that the label looks ahead, label_period_candles of the config
 PAIRS = ("BTC/USDT", "ETH/USDT")
 SYNTHETIC_SEED = 7
 PREDICTED = re.compile(
@@ -62,7 +64,7 @@ class DemoSize:
     candles_after: int = 2
 
 
-QUICK = DemoSize(7, 4, 2, 8, 32, 1, 1)
+QUICK = DemoSize(7, 4, 2, 20, 32, 1, 1)
 FULL = DemoSize()
 
 
@@ -143,7 +145,7 @@ def run_demo(
         ]
         for future in futures:
             future.result()
-    draw_backtest(run.userdir, candles[PAIRS[0]], market, report.picture)
+    draw_backtest(run.userdir, candles, market, report.picture)
     return report
 
 
@@ -179,7 +181,7 @@ def _step(
 ) -> Iterator[Callable[[str], None]]:
     tell(name)
     started = time.monotonic()
-    outcome = []
+    outcome: list[str] = []
     yield outcome.append
     report.steps.append((name, "; ".join(outcome), time.monotonic() - started))
 
@@ -204,7 +206,7 @@ def _backtest(
             "lea_strategy": {"backtest_timerange": f"{start:%Y%m%d}-{stop:%Y%m%d}"},
             "timerange": f"{candles[PAIRS[0]]['date'].iloc[0]:%Y%m%d}-{stop:%Y%m%d}",
             "freqai": {
-                "identifier": "demo-backtest",
+                "identifier": BACKTEST_ID,
                 "train_period_days": size.train_days,
                 "backtest_period_days": size.slice_days,
                 "feature_parameters": {"indicator_periods_candles": [10, 20]},
@@ -229,9 +231,10 @@ def _backtest(
             ]
             with Freqtrade(arguments, log / "backtest.log", threads=run.threads) as child:
                 output = child.wait(900)
-            models = list((run.userdir / "models").glob("demo-backtest/sub-train-*/*_model.zip"))
+            models = list((run.userdir / "models").glob(f"{BACKTEST_ID}/sub-train-*/*_model.zip"))
             done(f"{len(models)} models trained and saved")
             done(f"{len(backtest_trades(run.userdir))} trades")
+            done(f"rank correlation with what followed {_skill(run.userdir, candles):+.3f}")
             if output.count("Done training") != len(models) or not models:
                 raise ChildError(f"Not every training left a model. See {child.log}.")
 
@@ -327,14 +330,15 @@ def backtest_predictions(userdir: Path, identifier: str, pair: str) -> pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def draw_backtest(userdir: Path, candles: Candles, market: str, path: Path) -> None:
+def draw_backtest(userdir: Path, candles: Mapping[str, Candles], market: str, path: Path) -> None:
     """Draw price, trades and predictions of the demonstration's backtest."""
-    pair = PAIRS[0]
-    predictions = backtest_predictions(userdir, "demo-backtest", pair)
-    label = next(name for name in predictions if str(name).startswith("&"))
     trades = backtest_trades(userdir)
+    # The pair with most trades shows most.
+    pair = max(PAIRS, key=lambda name: (trades["pair"] == name).sum())
     trades = trades[trades["pair"] == pair]
-    shown = candles[candles["date"] >= predictions["date"].iloc[0]]
+    predictions = backtest_predictions(userdir, BACKTEST_ID, pair)
+    label = label_name(predictions)
+    shown = candles[pair].merge(predictions[["date"]], on="date")
     figure = new_figure(11, 7)
     price, forecast = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     price.plot(shown["date"], shown["close"], color="black", linewidth=0.7, label="close")
@@ -347,6 +351,24 @@ def draw_backtest(userdir: Path, candles: Candles, market: str, path: Path) -> N
     forecast.axhline(0, color="grey", linewidth=0.5)
     forecast.set(ylabel="predicted return\nin volatilities", xlabel="time (UTC)")
     figure.savefig(path, dpi=110)
+
+
+def label_name(predictions: pd.DataFrame) -> str:
+    """Return the name of the first label among the columns of a prediction frame."""
+    return next(str(name) for name in predictions if str(name).startswith("&"))
+
+
+def _skill(userdir: Path, candles: Mapping[str, Candles]) -> float:
+    """Return the rank correlation of predictions and later returns, a mean over the pairs."""
+    correlations = []
+    for pair in PAIRS:
+        close = candles[pair].set_index("date")["close"]
+        followed = (close.shift(-HORIZON) / close - 1).rename("followed")
+        predictions = backtest_predictions(userdir, BACKTEST_ID, pair)
+        usable = predictions[predictions["do_predict"] == 1].join(followed, on="date").dropna()
+        ranks = usable[[label_name(predictions), "followed"]].rank()
+        correlations.append(ranks.corr().to_numpy()[0, 1])
+    return float(np.mean(correlations))
 
 
 def default_folder() -> Path:

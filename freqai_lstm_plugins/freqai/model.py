@@ -76,6 +76,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
     """
 
     net: ClassVar[str | None] = None
+    train_queue: deque[str]
 
     def __init__(self, **kwargs: Any) -> None:
         with one_line_errors():

@@ -41,7 +41,7 @@ from freqai_lstm_plugins.replay.market import (
 )
 
 RHO = 0.5
-PERSISTENCE = 0.98
+PERSISTENCE = 0.9
 DRIVER_IN_VOLUME = 0.5
 SIGMA_PER_MINUTE = 0.0008
 QUOTE_VOLUME_PER_MINUTE = 200_000.0

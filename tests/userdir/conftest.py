@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from freqtrade.enums import RunMode
 
 ROOT = Path(__file__).resolve().parents[2]
 USERDIR = ROOT / "freqai_lstm_plugins" / "userdir"
@@ -42,6 +43,7 @@ class FakeProvider:
 
     def __init__(self, candles: dict[tuple[str, str], pd.DataFrame] | None = None) -> None:
         self.candles = candles or {}
+        self.runmode = RunMode.BACKTEST
         self.analyzed = pd.DataFrame()
 
     def get_pair_dataframe(self, pair: str, timeframe: str) -> pd.DataFrame:

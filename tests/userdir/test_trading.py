@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, timedelta
+from threading import Lock
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from freqtrade.enums import RunMode
 
 from .conftest import make_candles
 
@@ -251,3 +253,22 @@ def test_every_plotted_column_exists(strategy):
     frame = strategy.populate_exit_trend(frame, {"pair": "ETH/USDT"})
     plotted = {name for plot in strategy.plot_config["subplots"].values() for name in plot}
     assert plotted <= set(frame.columns)
+
+
+@pytest.mark.parametrize("runmode", [RunMode.DRY_RUN, RunMode.BACKTEST])
+def test_new_candles_can_be_appended_to_candles_from_disk(strategy, runmode, tmp_path):
+    new = make_candles(300)
+    new["date"] = new["date"].astype(pd.DatetimeTZDtype("us", UTC))
+    make_candles(200).to_feather(tmp_path / "candles.feather")
+    old = pd.read_feather(tmp_path / "candles.feather")
+    drawer = SimpleNamespace(history_lock=Lock(), historic_data={"ETH/USDT": {"5m": old}})
+    strategy.dp.runmode = runmode
+    strategy.freqai = SimpleNamespace(start=lambda frame, *_: frame, dd=drawer)
+    strategy.populate_indicators(new.copy(), {"pair": "ETH/USDT"})
+    aligned = drawer.historic_data["ETH/USDT"]["5m"]
+    if runmode is RunMode.BACKTEST:
+        assert aligned is old
+        return
+    joined = pd.concat([aligned, new.iloc[200:]], ignore_index=True)
+    assert joined["date"].dtype == new["date"].dtype
+    assert joined["date"].equals(new["date"])

@@ -30,7 +30,7 @@ from freqtrade.enums import RunMode
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.persistence import Trade
 from freqtrade.strategy import DecimalParameter, IntParameter, IStrategy
-from pandas import DataFrame, Series
+from pandas import DataFrame, Series, to_datetime
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,12 @@ def column(dataframe: DataFrame, name: str) -> Series:
     if name not in dataframe:
         return Series(np.nan, index=dataframe.index)
     return dataframe[name].astype(float)
+
+
+def _is_same_dtype(one: Any, other: Any) -> bool:
+    """Tell whether two date types have the same unit and the very same kind of timezone."""
+    zones = getattr(one, "tz", None), getattr(other, "tz", None)
+    return str(one) == str(other) and type(zones[0]) is type(zones[1])
 
 
 class LeaFreqAIStrategy(IStrategy):
@@ -290,6 +296,7 @@ class LeaFreqAIStrategy(IStrategy):
 
     def populate_indicators(self, dataframe: DataFrame, metadata: dict[str, Any]) -> DataFrame:
         """Let FreqAI predict, then add what the gates and exits compare the prediction with."""
+        self._align_history_dates(dataframe)
         dataframe = self.freqai.start(dataframe, metadata, self)
         dataframe["volatility"] = volatility(dataframe, self.horizon)
         dataframe["expected_return"] = column(dataframe, LABEL) * dataframe["volatility"]
@@ -297,6 +304,26 @@ class LeaFreqAIStrategy(IStrategy):
         dataframe["volume_mean"] = dataframe["volume"].rolling(VOLUME_CANDLES).mean()
         dataframe["btc_trend"] = self._btc_trend(dataframe, metadata["pair"])
         return dataframe
+
+    def _align_history_dates(self, dataframe: DataFrame) -> None:
+        """Give the candles that a live FreqAI trains on the date type of the exchange's candles.
+
+        Candles read from disk carry another UTC object than those from the exchange. FreqAI
+        appends the new ones to the old ones, pandas 3 makes a column of objects of the two, and
+        from the first new candle on every training fails in a merge. Aligned before the first is
+        appended, the column stays one of dates.
+        """
+        drawer = getattr(self.freqai, "dd", None)
+        if drawer is None or self.dp.runmode not in (RunMode.DRY_RUN, RunMode.LIVE):
+            return
+        wanted = dataframe["date"].dtype
+        with drawer.history_lock:
+            for frames in drawer.historic_data.values():
+                for timeframe, frame in frames.items():
+                    if not frame.empty and not _is_same_dtype(frame["date"].dtype, wanted):
+                        frames[timeframe] = frame.assign(
+                            date=to_datetime(frame["date"], utc=True).astype(wanted)
+                        )
 
     def _btc_trend(self, dataframe: DataFrame, pair: str) -> Series:
         """Return the trend of BTC at the candles of `dataframe`; NaN where BTC has no candle.
