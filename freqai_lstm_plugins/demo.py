@@ -33,9 +33,9 @@ from freqai_lstm_plugins.replay import (
 
 MODEL = "LeaLSTMRegressor"
 BACKTEST_ID = "demo-backtest"
-HORIZON = 12  # candles that the label looks ahead, label_period_candles of the config
 PAIRS = ("BTC/USDT", "ETH/USDT")
 SYNTHETIC_SEED = 7
+SYNTHETIC_SIGNAL = 0.3
 PREDICTED = re.compile(
     r"(?P<pair>[A-Z]+/[A-Z]+): candle (?P<candle>\S+) predicted .* do_predict 1$", re.MULTILINE
 )
@@ -163,8 +163,8 @@ def _market(datadir: Path | None, size: DemoSize) -> tuple[dict[str, Candles], s
     days = size.train_days + size.backtest_days + 4
     n_candles = days * 288
     if datadir is None:
-        market = synthetic_market(PAIRS, "5m", n_candles, SYNTHETIC_SEED)
-        return market, "synthetic market (made up, with a weak planted signal)"
+        market = synthetic_market(PAIRS, "5m", n_candles, SYNTHETIC_SEED, signal=SYNTHETIC_SIGNAL)
+        return market, "synthetic market (made up, with a planted signal)"
     candles = read_candles(datadir, PAIRS, "5m")
     shortest = min(len(frame) for frame in candles.values())
     if shortest < n_candles:
@@ -360,10 +360,12 @@ def label_name(predictions: pd.DataFrame) -> str:
 
 def _skill(userdir: Path, candles: Mapping[str, Candles]) -> float:
     """Return the rank correlation of predictions and later returns, a mean over the pairs."""
+    config = json.loads((TEMPLATE_DIR / "config.json").read_text(encoding="utf-8"))
+    horizon = config["freqai"]["feature_parameters"]["label_period_candles"]
     correlations = []
     for pair in PAIRS:
         close = candles[pair].set_index("date")["close"]
-        followed = (close.shift(-HORIZON) / close - 1).rename("followed")
+        followed = (close.shift(-horizon) / close - 1).rename("followed")
         predictions = backtest_predictions(userdir, BACKTEST_ID, pair)
         usable = predictions[predictions["do_predict"] == 1].join(followed, on="date").dropna()
         ranks = usable[[label_name(predictions), "followed"]].rank()

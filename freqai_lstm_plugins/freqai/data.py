@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ class DurableDataDrawer(FreqaiDataDrawer):
         dk.training_features_list = dk.data["training_features_list"]
         dk.label_list = dk.data["label_list"]
         return model
+
+    def load_all_pair_histories(self, timerange: TimeRange, dk: FreqaiDataKitchen) -> None:
+        """Load the candles that are on disk, with dates that new candles can be appended to.
+
+        Dates from disk and dates from the exchange name UTC by different objects, of which pandas
+        makes a column of no date type; every training after the first new candle would fail.
+        """
+        super().load_all_pair_histories(timerange, dk)
+        for frames in self.historic_data.values():
+            for timeframe, frame in frames.items():
+                if not frame.empty:
+                    frames[timeframe] = frame.assign(date=frame["date"].dt.tz_convert(UTC))
 
     def save_drawer_to_disk(self) -> None:
         """Save which model each pair uses."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from freqtrade.configuration import TimeRange
 from freqtrade.exceptions import OperationalException
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
@@ -417,6 +418,19 @@ def test_a_failed_training_is_tried_again_before_fresh_models_are_looked_at(tmp_
     # What freqtrade does after each training.
     model.train_queue.rotate(-1)
     assert list(model.train_queue) == ["C/USDT", "A/USDT", "B/USDT", "D/USDT"]
+
+
+def test_new_candles_can_be_appended_to_the_history_from_disk(tmp_path, frame):
+    model = make_model(tmp_path, datadir=tmp_path / "candles", dataformat_ohlcv="feather")
+    candles = frame[["date", "open", "high", "low", "close", "volume"]]
+    (tmp_path / "candles").mkdir()
+    candles.to_feather(tmp_path / "candles" / "BTC_USDT-5m.feather")
+    kitchen = make_kitchen(model, frame)
+    model.dd.load_all_pair_histories(TimeRange("date", None, 1748736000, 0), kitchen)
+    history = model.dd.historic_data[PAIR]["5m"]
+    # As freqtrade turns an exchange's milliseconds into dates.
+    new = pd.DataFrame({"date": pd.to_datetime([1748859300000], unit="ms", utc=True)})
+    assert pd.api.types.is_datetime64_any_dtype(pd.concat([history, new])["date"])
 
 
 class FakeKitchen:
