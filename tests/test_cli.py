@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freqai_lstm_plugins import SequenceRegressor
+
+COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
+
+
+def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, check=False, cwd=cwd
+    )
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    rng = np.random.default_rng(0)
+    rows, targets = rng.normal(size=(80, 3)), rng.normal(size=(80, 2))
+    model = SequenceRegressor("gru", window=4, hidden_size=4, num_layers=1, max_epochs=2)
+    model.fit(rows, targets).save(tmp_path / "model.zip")
+    return tmp_path / "model.zip"
+
+
+def test_help_names_every_command():
+    result = call("--help")
+    assert result.returncode == 0
+    for name in ("install", "path", "inspect", "replay", "demo"):
+        assert name in result.stdout
+
+
+def test_help_needs_neither_torch_nor_freqtrade():
+    code = (
+        "import sys\nfrom freqai_lstm_plugins.cli import app\n"
+        "print(sorted({'torch', 'freqtrade', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_inspect_shows_what_the_file_holds(model_file):
+    result = call("inspect", str(model_file), "--features")
+    assert result.returncode == 0, result.stderr
+    for part in ("gru", "hidden_size 4", "4 candles", "x0, x1, x2", "y0, y1", "validated on"):
+        assert part in result.stdout
+
+
+def test_an_error_is_one_line_without_a_traceback(model_file):
+    model_file.write_bytes(model_file.read_bytes()[:500])
+    result = call("inspect", str(model_file))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.strip().count("\n") == 0
+    assert result.stderr.startswith("Error: ")
+    assert "is damaged" in result.stderr
+
+
+def test_debug_shows_the_traceback(model_file):
+    model_file.write_bytes(b"")
+    result = call("--debug", "inspect", str(model_file))
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_install_reports_kept_files_and_fails(tmp_path):
+    assert call("install", "--userdir", str(tmp_path)).returncode == 0
+    (tmp_path / "freqaimodels" / "LeaGRURegressor.py").write_text("# mine")
+    result = call("install", "--userdir", str(tmp_path))
+    assert result.returncode == 1
+    assert "changed by you, kept" in result.stdout
+    assert "--force" in result.stderr
+
+
+@pytest.mark.freqtrade
+def test_freqtrade_lists_the_models_of_the_printed_path(tmp_path):
+    folder = call("path").stdout.strip()
+    command = [sys.executable, "-m", "freqtrade", "list-freqaimodels", "--userdir", str(tmp_path)]
+    result = subprocess.run(
+        [*command, "--freqaimodel-path", folder, "-1"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert {"LeaLSTMRegressor", "LeaGRURegressor"} <= set(result.stdout.split())
+
+
+def test_replay_serves_until_interrupted_and_writes_the_config(tmp_path):
+    config = tmp_path / "replay.json"
+    arguments = ["replay", "--days", "2", "--live", "--config", str(config)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        deadline = time.monotonic() + 60
+        while not config.exists():
+            assert server.poll() is None, server.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        # The config is written last of all, so the exchange answers now.
+        url = json.loads(config.read_text())["exchange"]["ccxt_config"]["urls"]["api"]["public"]
+        assert url.startswith("http://127.0.0.1:")
+        host, port = url.removeprefix("http://").split("/")[0].split(":")
+        socket.create_connection((host, int(port)), timeout=5).close()
+        server.send_signal(signal.SIGINT)
+        output, errors = server.communicate(timeout=30)
+    assert server.returncode == 0, errors
+    assert "made up" in output
+
+
+def test_replay_on_a_busy_port_says_so(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = call("replay", "--days", "1", "--port", str(port), cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.strip().count("\n") == 0
+    assert str(port) in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.freqtrade
+def test_demo_shows_a_bot_that_goes_on_after_a_restart(tmp_path):
+    out = tmp_path / "demo"
+    result = call("demo", "--quick", "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    assert "from the saved models; trained none" in " ".join(
+        result.stdout.replace("│", " ").split()
+    )
+    assert "made up" in result.stdout
+    assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_overwrites_nothing(tmp_path):
+    (tmp_path / "precious").write_text("mine")
+    result = call("demo", "--quick", "--out", str(tmp_path))
+    assert result.returncode == 1
+    assert "is not empty" in result.stderr
