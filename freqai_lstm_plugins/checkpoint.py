@@ -195,6 +195,9 @@ def _check_types(values: Mapping[str, Any], what: str) -> None:
         raise NotACheckpointError(f"{what} is damaged: 'state_dict' holds more than tensors.")
     if values["window"] < 1 or len(values["target_mean"]) != len(values["label_names"]):
         raise NotACheckpointError(f"{what} is damaged: its window or target_mean cannot be right.")
+    epochs, best = values["history"].get("epochs"), values["history"].get("best_epoch")
+    if not isinstance(epochs, list) or best not in range(1, len(epochs) + 1):
+        raise NotACheckpointError(f"{what} is damaged: its history names no best epoch.")
 
 
 def _on_cpu(value: Any) -> Any:

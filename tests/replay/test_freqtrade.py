@@ -93,7 +93,7 @@ def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [*command, "--config", "config.json", "--config", "replay.json"],
             cwd=folder,
-            env={**environment, "PYTHONPATH": str(folder)},
+            env={**environment, "COLUMNS": "500", "PYTHONPATH": str(folder)},
             stdout=log,
             stderr=subprocess.STDOUT,
             text=True,

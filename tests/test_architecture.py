@@ -1,0 +1,131 @@
+"""The lines that hold the house: who may import whom, and what may happen where."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import freqai_lstm_plugins
+
+PACKAGE = Path(freqai_lstm_plugins.__file__).parent
+NAME = "freqai_lstm_plugins"
+
+# Imports run downwards only, from a lower number to a higher one.
+LEVELS = {
+    "cli": 0,
+    "demo": 1,
+    "child": 2,
+    "install": 2,
+    "freqaimodels": 2,
+    "freqai": 3,
+    "replay": 3,
+    "estimator": 4,
+    "progress": 5,
+    "plots": 5,
+    "training": 6,
+    "checkpoint": 6,
+    "nets": 7,
+    "windows": 7,
+    "config": 8,
+    "files": 9,
+    "errors": 9,
+}
+HOST_FOLDERS = {"freqai", "freqaimodels", "userdir"}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def part(path):
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(path, *, at_run_time=True):
+    """Yield the modules that a file imports; those for type checkers apart."""
+    tree = ast.parse(path.read_text())
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            skipped.update(id(child) for child in ast.walk(node))
+        # checkpoint makes models for freqtrade, which asks it to at run time.
+        if isinstance(node, ast.FunctionDef) and not at_run_time:
+            skipped.update(id(child) for child in ast.walk(node))
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downwards(path):
+    if part(path) in {"__init__", "userdir"}:
+        return
+    for module in imports(path, at_run_time=False):
+        if module.startswith(f"{NAME}."):
+            target = module.split(".")[1]
+            same = target == part(path)
+            assert same or LEVELS[part(path)] < LEVELS[target], f"{path.name} imports {module}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_adapter_imports_freqtrade(path):
+    hosts = {module.split(".")[0] for module in imports(path)} & {"freqtrade", "datasieve"}
+    assert not hosts or part(path) in HOST_FOLDERS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_command_prints(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    printing = [call for call in calls if ast.unparse(call.func) == "print"]
+    assert not printing
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, freqai_lstm_plugins\n"
+        "print(sorted({'torch', 'freqtrade', 'pandas', 'numpy', 'sklearn'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_core_works_where_there_is_no_freqtrade(tmp_path):
+    code = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("freqtrade", "datasieve", "sklearn", "aiohttp", "matplotlib"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocker())
+import numpy as np
+from freqai_lstm_plugins import SequenceRegressor
+rows = np.random.default_rng(0).normal(size=(60, 2))
+model = SequenceRegressor(window=4, hidden_size=4, max_epochs=1).fit(rows, rows[:, 0])
+model.save({str(tmp_path / "m.zip")!r})
+print(SequenceRegressor.load({str(tmp_path / "m.zip")!r}).predict(rows).shape)
+from freqai_lstm_plugins.errors import MissingExtraError
+try:
+    model.plot_history()
+except MissingExtraError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "(60,)" in result.stdout
+    assert "freqai_lstm_plugins[plot]" in result.stdout
+
+
+def test_the_public_names_are_these():
+    assert freqai_lstm_plugins.__all__ == ["SequenceRegressor", "__version__"]
+    from freqai_lstm_plugins import freqai
+
+    assert freqai.__all__ == ["SequenceRegressorModel"]

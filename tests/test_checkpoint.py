@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.checkpoint import PyTrainer, read_checkpoint, write_checkpoint
+from freqai_lstm_plugins.errors import (
+    CheckpointError,
+    MismatchError,
+    NewerFormatError,
+    NotACheckpointError,
+)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.random.default_rng(0).normal(size=(60, 3))
+
+
+@pytest.fixture(scope="module")
+def model(rows):
+    return SequenceRegressor("gru", window=4, hidden_size=4, num_layers=1, max_epochs=2).fit(
+        rows, rows[:, 0]
+    )
+
+
+@pytest.fixture
+def file(model, tmp_path):
+    model.save(tmp_path / "model.zip")
+    return tmp_path / "model.zip"
+
+
+def rewritten(file, **changes):
+    """Change entries of the stored dictionary; None takes one out."""
+    content = model_content(file)
+    for key, value in changes.items():
+        content[key] = value
+        if value is None:
+            del content[key]
+    torch.save(content, file)
+    return file
+
+
+def model_content(file):
+    with torch.serialization.safe_globals([PyTrainer]):
+        return torch.load(file, weights_only=True)
+
+
+def test_a_loaded_model_predicts_the_same_bit_by_bit(model, rows, file):
+    loaded = SequenceRegressor.load(file)
+    np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+    assert loaded.get_params() == model.get_params()
+    assert loaded.history_ == model.history_
+
+
+def test_freqtrade_finds_the_model_in_the_file(model, rows, file):
+    # What freqtrade's loader does.
+    content = torch.load(file, weights_only=False)
+    loaded = content["pytrainer"].load_from_checkpoint(content)
+    np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+
+
+def test_a_file_of_the_same_model_is_written_over(model, file, rows):
+    model.save(file)
+    assert SequenceRegressor.load(file).predict(rows).shape == (60,)
+    assert [path.name for path in file.parent.iterdir()] == ["model.zip"]
+
+
+def test_tensors_are_stored_alone_and_on_the_cpu(file):
+    content = model_content(file)
+    assert {tensor.device.type for tensor in content["state_dict"].values()} == {"cpu"}
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(NotACheckpointError, match=r"There is no model file .*none\.zip"):
+        read_checkpoint(tmp_path / "none.zip")
+
+
+class Bomb:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_nothing_in_a_file_is_executed(file, tmp_path):
+    trap = tmp_path / "executed"
+    rewritten(file, history=Bomb(trap))
+    with pytest.raises(NotACheckpointError, match="holds more than plain data and tensors"):
+        read_checkpoint(file)
+    assert not trap.exists()
+
+
+def test_a_pickle_that_is_no_zip_is_not_executed_either(tmp_path):
+    trap, file = tmp_path / "executed", tmp_path / "model.zip"
+    file.write_bytes(pickle.dumps(Bomb(trap)))
+    with pytest.raises(NotACheckpointError, match="not a whole zip"):
+        read_checkpoint(file)
+    assert not trap.exists()
+
+
+def test_a_model_file_of_another_program_is_told_apart(tmp_path):
+    torch.save({"model_state_dict": {}}, tmp_path / "model.zip")
+    with pytest.raises(NotACheckpointError, match="not written by freqai_lstm_plugins"):
+        read_checkpoint(tmp_path / "model.zip")
+
+
+def test_a_zip_of_something_else_is_told_apart(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(NotACheckpointError, match=r"model\.zip"):
+        read_checkpoint(tmp_path / "model.zip")
+
+
+def test_a_newer_format_asks_for_an_upgrade(file):
+    rewritten(file, format_version=99)
+    with pytest.raises(NewerFormatError, match=r"version 99; .*reads up to 1. Upgrade"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": "1"}, "no valid format version, but '1'"),
+        ({"format_version": 0}, "no valid format version, but 0"),
+        ({"window": None}, "incomplete: it holds no 'window'"),
+        ({"window": "4"}, "damaged: 'window' is a str"),
+        ({"window": 0}, "window or target_mean cannot be right"),
+        ({"feature_names": [1, 2]}, "'feature_names' holds more than names"),
+        ({"state_dict": {"a": 1}}, "'state_dict' holds more than tensors"),
+        ({"history": {"epochs": []}}, "history names no best epoch"),
+        ({"target_mean": []}, "window or target_mean cannot be right"),
+    ],
+)
+def test_a_file_with_wrong_content_is_refused_with_what_is_wrong(file, changes, message):
+    rewritten(file, **changes)
+    with pytest.raises(NotACheckpointError, match=message):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"net": "convolution"}, "unknown here .*unknown net 'convolution'"),
+        ({"net_settings": {"hidden_size": 9}}, "do not fit the net 'gru'.*size mismatch"),
+        ({"net_settings": {"colour": "red"}}, "unknown setting 'colour'"),
+        ({"history": {"epochs": [{}], "best_epoch": 1}}, "net or settings are unknown here"),
+    ],
+)
+def test_a_sound_file_that_fits_no_net_here_says_why(file, changes, message):
+    rewritten(file, **changes)
+    with pytest.raises(MismatchError, match=message):
+        SequenceRegressor.load(file)
+
+
+def test_a_file_cut_off_anywhere_is_refused(file, tmp_path):
+    whole = file.read_bytes()
+    cut = tmp_path / "cut.zip"
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
+        cut.write_bytes(whole[:length])
+        with pytest.raises(NotACheckpointError):
+            read_checkpoint(cut)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
+def test_a_flipped_byte_is_refused_or_harmless(model, tmp_path, place, byte):
+    file = tmp_path / "model.zip"
+    if not file.exists():
+        model.save(file)
+    whole = bytearray(file.read_bytes())
+    whole[int(place * len(whole))] = byte
+    damaged = tmp_path / "damaged.zip"
+    damaged.write_bytes(whole)
+    with contextlib.suppress(CheckpointError):
+        SequenceRegressor.load(damaged)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(model, file, monkeypatch):
+    before = file.read_bytes()
+
+    def fail(content, stream):
+        stream.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(CheckpointError, match=r"Cannot write the model file .*No space left"):
+        model.save(file)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == ["model.zip"]
+
+
+def test_settings_that_are_no_plain_data_are_refused_at_saving(model, file):
+    checkpoint = model.to_checkpoint()
+    checkpoint.net_settings["bad"] = lambda: None
+    before = file.read_bytes()
+    with pytest.raises(CheckpointError, match="settings must be plain data"):
+        write_checkpoint(checkpoint, file)
+    assert file.read_bytes() == before
+
+
+SAVING = """
+import sys
+from freqai_lstm_plugins import SequenceRegressor
+model = SequenceRegressor.load(sys.argv[1])
+print("ready", flush=True)
+while True:
+    model.save(sys.argv[1])
+"""
+
+
+def kill_while_saving(file, times):
+    chance = random.Random(0)
+    for _ in range(times):
+        command = [sys.executable, "-c", SAVING, str(file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+            assert child.stdout.readline() == b"ready\n"
+            time.sleep(chance.uniform(0, 0.05))
+            child.send_signal(signal.SIGKILL)
+        SequenceRegressor.load(file)
+
+
+def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_file(file):
+    kill_while_saving(file, 4)
+
+
+@pytest.mark.slow
+def test_a_hundred_kills_in_the_middle_of_a_save_leave_a_whole_file(file):
+    kill_while_saving(file, 100)
