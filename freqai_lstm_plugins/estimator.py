@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -41,6 +40,7 @@ from freqai_lstm_plugins.errors import (
 )
 from freqai_lstm_plugins.nets import NETS, build_net
 from freqai_lstm_plugins.progress import epoch_progress
+from freqai_lstm_plugins.scaling import FloatArray, Scaling
 from freqai_lstm_plugins.training import (
     Epoch,
     History,
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NetFactory = Callable[[int, int], nn.Module]
-FloatArray = npt.NDArray[np.floating[Any]]
 Features = FloatArray | pd.DataFrame
 Targets = FloatArray | pd.Series | pd.DataFrame
 
@@ -143,7 +142,7 @@ class SequenceRegressor:
         self._name: str | None = None
         self._net_settings: dict[str, Any] = {}
         self._pending: dict[str, Tensor] | None = None
-        self._scaling: dict[str, list[float]] | None = None
+        self._scaling: Scaling | None = None
         self._target_mean: list[float] = []
         self._optimizer_state: dict[str, Any] | None = None
         self._single_target = False
@@ -238,7 +237,7 @@ class SequenceRegressor:
         is_train, is_valid = self._split(is_target, eval_set is not None)
         if not is_train.any():
             raise DataError(_no_window_message(rows, targets, self.window))
-        self._scaling = _fit_scaling(rows, targets, is_train) if self.scale else None
+        self._scaling = Scaling.fit(rows, targets, is_train) if self.scale else None
         scaled_rows, scaled_targets = self._scaled(rows), self._scaled_targets(targets)
         train = _masked_set(scaled_rows, scaled_targets, weights, is_train, self.window)
         if eval_set is None:
@@ -320,8 +319,7 @@ class SequenceRegressor:
             )
         predicted = self.predict_rows(self._scaled(rows), self._has_window(rows, X))
         if self._scaling is not None:
-            predicted *= np.asarray(self._scaling["target_std"])
-            predicted += np.asarray(self._scaling["target_mean"])
+            predicted = self._scaling.unscale_targets(predicted)
         if isinstance(X, pd.DataFrame):
             frame = pd.DataFrame(predicted, index=X.index, columns=self.label_names_)
             return frame.iloc[:, 0] if self._single_target else frame
@@ -329,7 +327,7 @@ class SequenceRegressor:
 
     def predict_rows(
         self, rows: FloatArray, has_window: BoolArray, num_threads: int | None = None
-    ) -> npt.NDArray[np.float64]:
+    ) -> FloatArray:
         """Predict rows that are scaled already.
 
         Args:
@@ -393,7 +391,7 @@ class SequenceRegressor:
         net = self.require_net()
         is_own = not isinstance(self.net, str)
         settings = self._net_settings if is_own else dataclasses.asdict(self.net_config)
-        scaling = None if self._scaling is None else dict(self._scaling)
+        scaling = None if self._scaling is None else self._scaling.to_dict()
         return Checkpoint(
             net=self.net_name,
             is_own_net=is_own,
@@ -420,6 +418,8 @@ class SequenceRegressor:
         try:
             model = cls(net, checkpoint.window, scale=checkpoint.scaling is not None, **settings)
             model.history_ = History.from_dict(checkpoint.history)
+            if checkpoint.scaling is not None:
+                model._scaling = Scaling(**checkpoint.scaling)
         except (FreqaiLSTMError, TypeError, KeyError) as error:
             raise MismatchError(
                 f"The model file's net or settings are unknown here ({error}). Use the version of "
@@ -430,7 +430,6 @@ class SequenceRegressor:
         model.feature_names_in_ = checkpoint.feature_names
         model.label_names_ = checkpoint.label_names
         model._target_mean = checkpoint.target_mean
-        model._scaling = checkpoint.scaling
         model._single_target = checkpoint.single_target
         model._optimizer_state = checkpoint.optimizer_state
         model._pending = checkpoint.state_dict
@@ -566,18 +565,10 @@ class SequenceRegressor:
         return _masked_set(scaled, self._scaled_targets(targets), ones, has_window, self.window)
 
     def _scaled(self, rows: FloatArray) -> FloatArray:
-        if self._scaling is None:
-            return rows.astype(np.float32)
-        mean, std = self._scaling["feature_mean"], self._scaling["feature_std"]
-        scaled: FloatArray = (rows - np.asarray(mean)) / np.asarray(std)
-        return scaled.astype(np.float32)
+        return rows if self._scaling is None else self._scaling.scale_rows(rows)
 
     def _scaled_targets(self, targets: FloatArray) -> FloatArray:
-        if self._scaling is None:
-            return targets
-        mean, std = self._scaling["target_mean"], self._scaling["target_std"]
-        scaled: FloatArray = (targets - np.asarray(mean)) / np.asarray(std)
-        return scaled
+        return targets if self._scaling is None else self._scaling.scale_targets(targets)
 
 
 def _unbound(name: str) -> NetFactory:
@@ -620,28 +611,6 @@ def _masked_set(
 ) -> WindowSet:
     tensor = rows if isinstance(rows, Tensor) else torch.from_numpy(rows.astype(np.float32))
     return build_window_set(tensor, targets, weights, mask, window)
-
-
-def _fit_scaling(
-    rows: FloatArray, targets: FloatArray, is_train: BoolArray
-) -> dict[str, list[float]]:
-    # Rows before the first target are context of training windows, so they are training rows too.
-    seen = rows[: np.flatnonzero(is_train)[-1] + 1]
-    seen = seen[finite_rows(seen)]
-    known = targets[is_train]
-    return {
-        "feature_mean": seen.mean(axis=0).tolist(),
-        "feature_std": _deviation(seen),
-        "target_mean": known.mean(axis=0).tolist(),
-        "target_std": _deviation(known),
-    }
-
-
-def _deviation(values: FloatArray) -> list[float]:
-    std = values.std(axis=0)
-    # A constant column scales to zeros; round-off must not blow it up.
-    is_constant = std <= 1e-12 * np.abs(values).max(axis=0)
-    return np.where(is_constant, 1.0, std).tolist()
 
 
 def _no_window_message(rows: FloatArray, targets: FloatArray, window: int) -> str:

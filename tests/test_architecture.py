@@ -25,6 +25,7 @@ LEVELS = {
     "replay": 3,
     "estimator": 4,
     "progress": 5,
+    "scaling": 5,
     "plots": 5,
     "training": 6,
     "checkpoint": 6,

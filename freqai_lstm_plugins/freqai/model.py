@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -83,6 +84,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
             settings = read_settings(kwargs["config"], is_own_net=self.net is None)
         super().__init__(**kwargs)
         self.settings = settings
+        self._bind_lock = threading.Lock()
         self.model_kwargs = settings.model_kwargs
         self.window_size = settings.window
         # As many candles as freqtrade hands to `predict` in live mode.
@@ -347,8 +349,10 @@ class SequenceRegressorModel(BasePyTorchRegressor):
                 f"asks for {name!r} with conv_width {self.window_size}. Choose a new "
                 f"freqai.identifier, or run the saved one with --freqaimodel."
             )
-        if model.net_ is None:
-            model.bind(self.build_net, type(self).__name__)
+        # The trading loop and a training that learns on may meet here after a restart.
+        with self._bind_lock:
+            if model.net_ is None:
+                model.bind(self.build_net, type(self).__name__)
         return model
 
     def _start_from(

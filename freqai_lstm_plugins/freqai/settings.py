@@ -133,9 +133,11 @@ def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
 def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) -> dict[str, Any]:
     """Return the settings on which predictions depend, flat, by the names users know."""
     freqai = config["freqai"]
+    # As the user wrote them: the host fills in defaults, and other versions may have others.
+    written = (config.get("original_config") or config)["freqai"]
     features = {
         key: value
-        for key, value in freqai["feature_parameters"].items()
+        for key, value in written["feature_parameters"].items()
         if key not in _HARMLESS_FEATURE_PARAMETERS
     }
     train = {
@@ -148,7 +150,7 @@ def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) 
         "trainer_kwargs": train,
         "window_kwargs": dataclasses.asdict(settings.windows),
         "feature_parameters": features,
-        "data_split_parameters": freqai.get("data_split_parameters", {}),
+        "data_split_parameters": written.get("data_split_parameters", {}),
     }
     flat = {
         f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()
@@ -160,8 +162,6 @@ def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) 
         "train_period_days": freqai.get("train_period_days"),
         "continual_learning": freqai.get("continual_learning", False),
     }
-    # freqtrade adds this key to the config by itself once it has trained.
-    flat.setdefault("data_split_parameters.shuffle", False)
     plain: dict[str, Any] = json.loads(json.dumps(flat, default=str))
     return plain
 
