@@ -33,6 +33,10 @@ from freqtrade.strategy import IStrategy
 class EveryCandle(IStrategy):
     minimal_roi = {"0": 0.002}
     stoploss = -0.01
+    # A limit order may wait long for the price to come back.
+    order_types = {
+        "entry": "market", "exit": "market", "stoploss": "market", "stoploss_on_exchange": False
+    }
 
     def populate_indicators(self, dataframe, metadata):
         return dataframe
@@ -157,7 +161,7 @@ def test_a_dry_run_trades_on_the_live_market_and_reaches_nothing_else(
         bot = _start(folder, "trade", "--strategy", "EveryCandle", "--db-url", "sqlite://")
         try:
             deadline = time.monotonic() + 100
-            while log.read_text().count("LIMIT_BUY has been fulfilled") < len(market):
+            while log.read_text().count("MARKET_BUY has been fulfilled") < len(market):
                 assert bot.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.5)
