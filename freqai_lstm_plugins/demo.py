@@ -64,7 +64,7 @@ class DemoSize:
     candles_after: int = 2
 
 
-QUICK = DemoSize(7, 4, 2, 20, 32, 1, 1)
+QUICK = DemoSize(14, 8, 4, 20, 32, 1, 1)
 FULL = DemoSize()
 
 
