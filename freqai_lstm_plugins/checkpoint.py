@@ -13,6 +13,7 @@ import platform
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,7 @@ class Checkpoint:
         single_target: Whether the target was given as a vector, so that predictions are one too.
         scaling: Feature and target means and deviations where the model scales by itself.
         history: `History.to_dict()` of the training.
+        data_settings: The step of time between rows, and how rows were split for validation.
         optimizer_state: AdamW's state where continual learning needs it.
         versions: Versions of the packages that wrote the file.
     """
@@ -83,6 +85,7 @@ class Checkpoint:
     state_dict: dict[str, Tensor]
     target_mean: list[float]
     history: dict[str, Any]
+    data_settings: dict[str, Any] = field(default_factory=dict)
     single_target: bool = False
     scaling: dict[str, list[float]] | None = None
     optimizer_state: dict[str, Any] | None = None
@@ -122,11 +125,14 @@ class Checkpoint:
             )
         values = {}
         for item in dataclasses.fields(cls):
-            if item.name not in content:
+            if item.name in content:
+                values[item.name] = content[item.name]
+            # What has a default came later than the format.
+            elif item.default is item.default_factory is dataclasses.MISSING:
                 raise NotACheckpointError(f"{what} is incomplete: it holds no {item.name!r}.")
-            values[item.name] = content[item.name]
-        _check_types(values, what)
-        return cls(**values)
+        checkpoint = cls(**values)
+        _check_types(vars(checkpoint), what)
+        return checkpoint
 
     @property
     def n_parameters(self) -> int:
@@ -147,7 +153,8 @@ def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> N
     if extra:
         parts.append(f"not known to the model {_shortened(extra)}")
     if not parts:
-        parts.append(f"the same names in another order, first {_first_difference(found, expected)}")
+        how = "in another order" if len(found) == len(expected) else "another number of times"
+        parts.append(f"the same names {how}, first {_first_difference(found, expected)}")
     raise MismatchError(
         f"The model was trained on {len(expected)} {what}, {len(found)} are given: "
         f"{'; '.join(parts)}. Give the same {what}, or train a new model "
@@ -161,7 +168,8 @@ def _shortened(names: list[str], limit: int = 5) -> str:
 
 
 def _first_difference(found: list[str], expected: list[str]) -> str:
-    now, then = next((f, e) for f, e in zip(found, expected, strict=True) if f != e)
+    pairs = zip_longest(found, expected, fillvalue="nothing")
+    now, then = next((f, e) for f, e in pairs if f != e)
     return f"{now!r} where the model has {then!r}"
 
 
@@ -170,6 +178,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "is_own_net": (bool,),
     "net_settings": (dict,),
     "train_settings": (dict,),
+    "data_settings": (dict,),
     "window": (int,),
     "feature_names": (list,),
     "label_names": (list,),
@@ -195,6 +204,11 @@ def _check_types(values: Mapping[str, Any], what: str) -> None:
         raise NotACheckpointError(f"{what} is damaged: 'state_dict' holds more than tensors.")
     if values["window"] < 1 or len(values["target_mean"]) != len(values["label_names"]):
         raise NotACheckpointError(f"{what} is damaged: its window or target_mean cannot be right.")
+    scaling = values["scaling"] or {}
+    for name, names in (("feature", "feature_names"), ("target", "label_names")):
+        for key in (f"{name}_mean", f"{name}_std"):
+            if scaling and len(scaling.get(key, ())) != len(values[names]):
+                raise NotACheckpointError(f"{what} is damaged: its scaling has a wrong {key!r}.")
     epochs, best = values["history"].get("epochs"), values["history"].get("best_epoch")
     if not isinstance(epochs, list) or best not in range(1, len(epochs) + 1):
         raise NotACheckpointError(f"{what} is damaged: its history names no best epoch.")
@@ -251,8 +265,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not zipfile.is_zipfile(path):
         raise NotACheckpointError(f"{path} is damaged or no model file: it is not a whole zip.")
     try:
-        with torch.serialization.safe_globals([PyTrainer]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(path)
+        # Never taken back: torch keeps one list for all threads, and another may be reading.
+        torch.serialization.add_safe_globals([PyTrainer])
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except NotACheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise NotACheckpointError(
             f"{path} holds more than plain data and tensors, so it was not written by "
@@ -263,3 +281,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise NotACheckpointError(f"{path} is damaged: {reason}") from error
     return Checkpoint.from_content(content, str(path))
+
+
+def _check_archive(path: Path) -> None:
+    # torch compares no checksums, so one wrong bit on the disk would be another model.
+    with zipfile.ZipFile(path) as archive:
+        if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+            raise NotACheckpointError(
+                f"{path} was not written by freqai_lstm_plugins: it is a TorchScript file."
+            )
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise NotACheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong.")

@@ -7,9 +7,11 @@ not know.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
+import numbers
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -128,8 +130,11 @@ def canonical_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return `values` under torch's key names.
 
     Raises:
-        ConfigError: A setting is given under both of its names with different values.
+        ConfigError: `values` is no dictionary, or states a setting under both of its names with
+            different values.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} must be a dictionary of settings, not {values!r}.")
     result: dict[str, Any] = {}
     given_as: dict[str, str] = {}
     for key, value in values.items():
@@ -155,18 +160,25 @@ def parse_settings(config: type[ConfigT], values: Mapping[str, Any], where: str)
     Raises:
         ConfigError: A key is unknown or stated twice, or a value has a wrong type or range.
     """
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{where} must be a dictionary of settings, not {values!r}.")
-    known = field_names(config)
-    aliases = [alias for alias, name in ALIASES.items() if name in known]
+    canonical = canonical_keys(values, where)
+    _refuse_unknown(values, field_names(config), where)
     hints = typing.get_type_hints(config)
     rules = {item.name: item.metadata for item in dataclasses.fields(config)}
-    parsed = {}
-    for key, value in canonical_keys(values, where).items():
-        if key not in known:
+    # Messages name a setting as the user wrote it.
+    written = {ALIASES.get(key, key): key for key in values}
+    return config(
+        **{
+            key: _checked(value, hints[key], rules[key], f"{where}: {written[key]}")
+            for key, value in canonical.items()
+        }
+    )
+
+
+def _refuse_unknown(values: Mapping[str, Any], known: list[str], where: str) -> None:
+    aliases = [alias for alias, name in ALIASES.items() if name in known]
+    for key in values:
+        if ALIASES.get(key, key) not in known:
             raise unknown_key_error(key, known + aliases, where)
-        parsed[key] = _checked(value, hints[key], rules[key], f"{where}: {key}")
-    return config(**parsed)
 
 
 def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
@@ -179,10 +191,15 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
         if value not in choices:
             raise ConfigError(f"{what} must be one of {', '.join(choices)}, not {value!r}.")
         return value
-    if base is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    # NumPy's numbers count as Python's: a search over settings draws them.
+    if base is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            value = float(value)
     # JSON has no integers of its own, so 100.0 stands for 100.
-    if base is int and isinstance(value, float) and value.is_integer():
+    is_whole = isinstance(value, numbers.Integral) or (
+        isinstance(value, float) and value.is_integer()
+    )
+    if base is int and is_whole and not isinstance(value, bool):
         value = int(value)
     sound = isinstance(value, base) and not isinstance(value, bool)
     if sound and isinstance(value, float):
@@ -198,9 +215,18 @@ def parse_window(value: Any, where: str) -> int:
     Raises:
         ConfigError: The value is no integer of at least 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{where} must be an integer of at least 1, not {value!r}.")
-    return value
+    return parse_count(value, 1, where)
+
+
+def parse_count(value: Any, least: int, where: str) -> int:
+    """Return an integer of at least `least`.
+
+    Raises:
+        ConfigError: The value is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise ConfigError(f"{where} must be an integer of at least {least}, not {value!r}.")
+    return int(value)
 
 
 def split_settings(
@@ -212,18 +238,17 @@ def split_settings(
         ConfigError: A key belongs to none of them.
     """
     parts: dict[type[Any], dict[str, Any]] = {config: {} for config in configs}
-    known = field_names(*configs)
-    for key, value in canonical_keys(values, where).items():
-        owner = next((config for config in configs if key in field_names(config)), None)
-        if owner is None:
-            raise unknown_key_error(key, known + list(ALIASES), where)
+    canonical = canonical_keys(values, where)
+    _refuse_unknown(values, field_names(*configs), where)
+    for key, value in canonical.items():
+        owner = next(config for config in configs if key in field_names(config))
         parts[owner][key] = value
     return parts
 
 
 def parse_train_settings(values: Mapping[str, Any], where: str) -> TrainConfig:
     """Build a `TrainConfig`; steps alone, without a word on epochs, decide how long to train."""
-    values = canonical_keys(values, where)
-    if values.get("n_steps") is not None and "max_epochs" not in values:
-        values["max_epochs"] = None
+    canonical = canonical_keys(values, where)
+    if canonical.get("n_steps") is not None and "max_epochs" not in canonical:
+        values = {**values, "max_epochs": None}
     return parse_settings(TrainConfig, values, where)

@@ -27,6 +27,8 @@ from freqai_lstm_plugins.config import (
     DEFAULT_WINDOW,
     NetConfig,
     TrainConfig,
+    field_names,
+    parse_count,
     parse_settings,
     parse_train_settings,
     parse_window,
@@ -58,6 +60,7 @@ from freqai_lstm_plugins.windows import (
     consecutive_in_time,
     finite_rows,
     purged,
+    to_float32,
     window_ends,
 )
 
@@ -70,7 +73,8 @@ NetFactory = Callable[[int, int], nn.Module]
 Features = FloatArray | pd.DataFrame
 Targets = FloatArray | pd.Series | pd.DataFrame
 
-_OWN_PARAMS = ("net", "window", "valid_size", "label_period", "step", "scale", "progress")
+_DATA_PARAMS = ("valid_size", "label_period", "step")
+_OWN_PARAMS = ("net", "window", *_DATA_PARAMS, "scale", "progress")
 
 
 class SequenceRegressor:
@@ -123,15 +127,17 @@ class SequenceRegressor:
     ) -> None:
         if isinstance(net, str) and net not in NETS:
             build_net(net, 1, 1, NetConfig())
+        if not isinstance(net, str) and not callable(net):
+            raise ConfigError(f"net must be a name or a function that makes a net, not {net!r}.")
         self.net = net
         self.window = parse_window(window, "window")
-        if not 0 <= valid_size < 1:
-            raise ConfigError(f"valid_size must be from 0 up to, not including, 1: {valid_size!r}.")
-        if label_period < 0:
-            raise ConfigError(f"label_period must be at least 0, not {label_period!r}.")
+        if not isinstance(valid_size, int | float) or not 0 <= valid_size < 1:
+            raise ConfigError(
+                f"valid_size must be a number from 0 up to, not including, 1, not {valid_size!r}."
+            )
         self.valid_size = valid_size
-        self.label_period = label_period
-        self.step = step
+        self.label_period = parse_count(label_period, 0, "label_period")
+        self.step = _checked_step(step)
         self.scale = scale
         self.progress = progress
         # A net of one's own has its settings in its factory.
@@ -166,7 +172,13 @@ class SequenceRegressor:
         )
         changed = {key: value for part in parts.values() for key, value in part.items()}
         own = {key: value for key, value in params.items() if key in _OWN_PARAMS}
-        self.__init__(**{**self.get_params(), **own, **changed})  # type: ignore[misc]
+        kept = self.get_params()
+        if not isinstance(own.get("net", self.net), str):
+            kept = {key: value for key, value in kept.items() if key not in field_names(NetConfig)}
+        # As in the constructor, steps alone decide how long to train.
+        if changed.get("n_steps") is not None:
+            kept["max_epochs"] = None
+        self.__dict__ = type(self)(**{**kept, **own, **changed}).__dict__
         return self
 
     def __sklearn_tags__(self) -> Any:
@@ -231,20 +243,22 @@ class SequenceRegressor:
         weights = np.ones(len(rows)) if sample_weight is None else np.asarray(sample_weight, float)
         if weights.shape != (len(rows),):
             raise DataError(f"sample_weight must have shape ({len(rows)},), not {weights.shape}.")
-        self._single_target = np.ndim(y) == 1
         has_window = self._has_window(rows, X)
         is_target = has_window & finite_rows(targets) & (weights > 0)
         is_train, is_valid = self._split(is_target, eval_set is not None)
         if not is_train.any():
-            raise DataError(_no_window_message(rows, targets, self.window))
-        self._scaling = Scaling.fit(rows, targets, is_train) if self.scale else None
-        scaled_rows, scaled_targets = self._scaled(rows), self._scaled_targets(targets)
+            raise DataError(_no_window_message(rows, targets, weights, self.window))
+        scaling = Scaling.fit(rows, targets, is_train) if self.scale else None
+        scaled_rows, scaled_targets = _scaled(rows, scaling), _scaled_targets(targets, scaling)
         train = _masked_set(scaled_rows, scaled_targets, weights, is_train, self.window)
         if eval_set is None:
             valid = _masked_set(train.rows, scaled_targets, weights, is_valid, self.window)
         else:
-            valid = self._eval_windows(eval_set, names, targets.shape[1])
-        return self.fit_windows(train, valid, names, labels)
+            valid = self._eval_windows(eval_set, names, targets.shape[1], scaling)
+        self.fit_windows(train, valid, names, labels)
+        # Only now, so that a training that fails leaves a fitted model as it was.
+        self._scaling, self._single_target = scaling, np.ndim(y) == 1
+        return self
 
     def fit_windows(
         self,
@@ -287,6 +301,7 @@ class SequenceRegressor:
         self.label_names_ = list(label_names)
         self._target_mean = train.targets.mean(dim=0).tolist()
         self._optimizer_state = trained.optimizer_state
+        self._pending = None
         return self
 
     def forget_optimizer(self) -> None:
@@ -310,14 +325,9 @@ class SequenceRegressor:
         """
         self.require_net()
         rows, names = self._rows(X)
-        if isinstance(X, pd.DataFrame):
-            require_names("features", names, self.feature_names_in_)
-        elif rows.shape[1] != len(self.feature_names_in_):
-            raise MismatchError(
-                f"The model was trained on {len(self.feature_names_in_)} features, {rows.shape[1]} "
-                f"are given."
-            )
-        predicted = self.predict_rows(self._scaled(rows), self._has_window(rows, X))
+        _require_features(X, names, self.feature_names_in_)
+        scaled = _scaled(rows, self._scaling)
+        predicted = self.predict_rows(scaled, self._has_window(scaled, X))
         if self._scaling is not None:
             predicted = self._scaling.unscale_targets(predicted)
         if isinstance(X, pd.DataFrame):
@@ -343,7 +353,7 @@ class SequenceRegressor:
         result = np.full((len(rows), len(self.label_names_)), np.nan)
         if len(ends):
             with torch_threads(num_threads or self.train_config.num_threads):
-                tensor = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+                tensor = torch.from_numpy(to_float32(rows))
                 predicted = predict_windows(net, tensor, torch.from_numpy(ends), self.window)
             result[ends] = predicted.numpy()
         return result
@@ -397,6 +407,7 @@ class SequenceRegressor:
             is_own_net=is_own,
             net_settings=settings,
             train_settings=dataclasses.asdict(self.train_config),
+            data_settings={name: getattr(self, name) for name in _DATA_PARAMS},
             window=self.window,
             feature_names=self.feature_names_in_,
             label_names=self.label_names_,
@@ -411,7 +422,7 @@ class SequenceRegressor:
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> SequenceRegressor:
         """Build a model from what a file holds; a net of one's own waits for `bind`."""
-        settings = dict(checkpoint.train_settings)
+        settings = checkpoint.train_settings | checkpoint.data_settings
         if not checkpoint.is_own_net:
             settings |= checkpoint.net_settings
         net = _unbound(checkpoint.net) if checkpoint.is_own_net else checkpoint.net
@@ -500,6 +511,8 @@ class SequenceRegressor:
                 f"{self.net_name}: building the net gave a {type(net).__name__}, not a torch "
                 f"nn.Module."
             )
+        if next(net.parameters(), None) is None:
+            raise ConfigError(f"{self.net_name}: the net has no parameters that could be trained.")
         return net
 
     def _load_pending(self) -> None:
@@ -521,12 +534,12 @@ class SequenceRegressor:
     # rows
 
     def _rows(self, X: Features) -> tuple[FloatArray, list[str]]:
-        if isinstance(X, pd.DataFrame):
-            return X.to_numpy(dtype=np.float64, na_value=np.nan), [str(name) for name in X.columns]
-        rows = np.asarray(X, dtype=np.float64)
+        rows = _numbers("X", X)
         if rows.ndim != 2 or rows.shape[1] == 0:
             raise DataError(f"X must have shape (rows, features), not {rows.shape}.")
-        return rows, [f"x{i}" for i in range(rows.shape[1])]
+        columns = X.columns if isinstance(X, pd.DataFrame) else range(rows.shape[1])
+        prefix = "" if isinstance(X, pd.DataFrame) else "x"
+        return rows, [f"{prefix}{name}" for name in columns]
 
     def _has_window(self, rows: FloatArray, X: Features) -> BoolArray:
         follows = None
@@ -551,24 +564,73 @@ class SequenceRegressor:
         return purged(is_target & ~is_valid, is_valid, self.label_period), is_valid
 
     def _eval_windows(
-        self, eval_set: tuple[Features, Targets], names: list[str], n_targets: int
+        self,
+        eval_set: tuple[Features, Targets],
+        names: list[str],
+        n_targets: int,
+        scaling: Scaling | None,
     ) -> WindowSet:
         X, y = eval_set
         rows, eval_names = self._rows(X)
         targets, _ = _targets(y, len(rows))
-        require_names("features", eval_names, names)
+        _require_features(X, eval_names, names)
         if targets.shape[1] != n_targets:
             raise DataError(f"eval_set has {targets.shape[1]} targets, y has {n_targets}.")
-        scaled = self._scaled(rows)
-        ones = np.ones(len(rows))
-        has_window = self._has_window(rows, X)
-        return _masked_set(scaled, self._scaled_targets(targets), ones, has_window, self.window)
+        scaled, ones = _scaled(rows, scaling), np.ones(len(rows))
+        has_window = self._has_window(scaled, X)
+        valid = _masked_set(
+            scaled, _scaled_targets(targets, scaling), ones, has_window, self.window
+        )
+        if len(valid) == 0:
+            raise DataError(
+                f"eval_set: nowhere in its {len(rows)} rows do {self.window} consecutive usable "
+                f"rows end at a target. Give more rows, or none to keep the last of X instead."
+            )
+        return valid
 
-    def _scaled(self, rows: FloatArray) -> FloatArray:
-        return rows if self._scaling is None else self._scaling.scale_rows(rows)
 
-    def _scaled_targets(self, targets: FloatArray) -> FloatArray:
-        return targets if self._scaling is None else self._scaling.scale_targets(targets)
+def _scaled(rows: FloatArray, scaling: Scaling | None) -> FloatArray:
+    if scaling is None:
+        return rows
+    scaled = scaling.scale_rows(rows)
+    # Scaling may bring back into float32's range what fitting took for missing.
+    scaled[~finite_rows(rows)] = np.nan
+    return scaled
+
+
+def _scaled_targets(targets: FloatArray, scaling: Scaling | None) -> FloatArray:
+    return targets if scaling is None else scaling.scale_targets(targets)
+
+
+def _require_features(X: Features, found: list[str], expected: list[str]) -> None:
+    # An array has no names to compare.
+    if isinstance(X, pd.DataFrame):
+        require_names("features", found, expected)
+    elif len(found) != len(expected):
+        raise MismatchError(
+            f"The model was trained on {len(expected)} features, {len(found)} are given."
+        )
+
+
+def _checked_step(step: Any) -> str | None:
+    if step is None:
+        return None
+    try:
+        sound = isinstance(step, str) and pd.Timedelta(step) > pd.Timedelta(0)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigError(f"step must be a time above 0 such as '5min', not {step!r}.")
+    return str(step)
+
+
+def _numbers(name: str, values: Features | Targets) -> FloatArray:
+    try:
+        if isinstance(values, pd.DataFrame):
+            return values.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} holds more than numbers: {error}.") from error
 
 
 def _unbound(name: str) -> NetFactory:
@@ -595,9 +657,9 @@ def _targets(y: Targets, n_rows: int) -> tuple[FloatArray, list[str]]:
         names = [str(y.name)]
     else:
         names = []
-    targets = np.asarray(y, dtype=np.float64)
+    targets = _numbers("y", y)
     targets = targets.reshape(-1, 1) if targets.ndim == 1 else targets
-    if targets.ndim != 2 or len(targets) != n_rows:
+    if targets.ndim != 2 or len(targets) != n_rows or targets.shape[1] == 0:
         raise DataError(f"y must have one row a row of X ({n_rows}), its shape is {np.shape(y)}.")
     return targets, names or [f"y{i}" for i in range(targets.shape[1])]
 
@@ -609,15 +671,19 @@ def _masked_set(
     mask: BoolArray,
     window: int,
 ) -> WindowSet:
-    tensor = rows if isinstance(rows, Tensor) else torch.from_numpy(rows.astype(np.float32))
+    tensor = rows if isinstance(rows, Tensor) else torch.from_numpy(to_float32(rows))
     return build_window_set(tensor, targets, weights, mask, window)
 
 
-def _no_window_message(rows: FloatArray, targets: FloatArray, window: int) -> str:
+def _no_window_message(
+    rows: FloatArray, targets: FloatArray, weights: FloatArray, window: int
+) -> str:
     finite = int(finite_rows(rows).sum())
     known = int(finite_rows(targets).sum())
+    weighted = int((weights > 0).sum())
     return (
-        f"No training window: of {len(rows)} rows {finite} have finite features and {known} have "
-        f"targets, but nowhere do {window} consecutive usable rows end at a target that is left "
-        f"for training. Give more rows, a smaller window, or a smaller valid_size or label_period."
+        f"No training window: of {len(rows)} rows {finite} have finite features, {known} have "
+        f"targets and {weighted} have a weight above 0, but nowhere do {window} consecutive usable "
+        f"rows end at a target that is left for training. Give more rows, a smaller window, or a "
+        f"smaller valid_size or label_period."
     )

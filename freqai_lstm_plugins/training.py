@@ -184,7 +184,7 @@ def fit(
     if optimizer_state is not None:
         optimizer.load_state_dict(copy.deepcopy(optimizer_state))
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate
+            group.update(lr=config.learning_rate, weight_decay=config.weight_decay)
     n_epochs = count_epochs(config, len(train))
     schedule = _schedule(optimizer, config, n_epochs)
     history = History(
@@ -213,6 +213,9 @@ def fit(
         _advance(schedule, watched)
     if best_weights is not None:
         net.load_state_dict(best_weights)
+    # Without validation nothing has looked at what the last step made of the weights.
+    elif not all(bool(weight.isfinite().all()) for weight in net.parameters()):
+        raise TrainingError(_divergence_message(n_epochs, math.nan, None, config))
     net.eval()
     return Trained(history, optimizer.state_dict())
 

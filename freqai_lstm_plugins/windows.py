@@ -23,9 +23,15 @@ BoolArray = npt.NDArray[np.bool_]  # (N,)
 IntArray = npt.NDArray[np.int64]
 
 
+def to_float32(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Round to the float32 that nets compute in; what is too large for it becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=np.float32)
+
+
 def finite_rows(values: npt.NDArray[np.floating]) -> BoolArray:
-    """Tell which rows of (N, F) hold neither NaN nor infinity."""
-    return np.asarray(np.isfinite(values).all(axis=1))
+    """Tell which rows of (N, F) hold neither NaN nor infinity, also once they are float32."""
+    return np.asarray(np.isfinite(to_float32(values)).all(axis=1))
 
 
 def run_lengths(usable: BoolArray, follows: BoolArray | None = None) -> IntArray:
@@ -123,14 +129,14 @@ def build_window_set(
     Raises:
         DataError: A weight is negative or not finite.
     """
-    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+    if not (np.isfinite(to_float32(weights)).all() and (weights >= 0).all()):
         raise DataError("Sample weights must be finite and at least 0; some are negative or NaN.")
     ends = np.flatnonzero(has_window & finite_rows(targets) & (weights > 0))
     return WindowSet(
         rows=rows,
         ends=torch.from_numpy(ends),
-        targets=torch.from_numpy(targets[ends].astype(np.float32)),
-        weights=torch.from_numpy(weights[ends].astype(np.float32)),
+        targets=torch.from_numpy(to_float32(targets[ends])),
+        weights=torch.from_numpy(to_float32(weights[ends])),
         window=window,
     )
 

@@ -7,17 +7,24 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freqai_lstm_plugins import SequenceRegressor
-from freqai_lstm_plugins.checkpoint import PyTrainer, read_checkpoint, write_checkpoint
+from freqai_lstm_plugins.checkpoint import (
+    PyTrainer,
+    read_checkpoint,
+    require_names,
+    write_checkpoint,
+)
 from freqai_lstm_plugins.errors import (
     CheckpointError,
     MismatchError,
@@ -74,6 +81,50 @@ def test_freqtrade_finds_the_model_in_the_file(model, rows, file):
     np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
 
 
+def test_the_dotted_path_in_files_never_changes(file):
+    trainer = model_content(file)["pytrainer"]
+    name = f"{type(trainer).__module__}.{type(trainer).__qualname__}"
+    assert name == "freqai_lstm_plugins.checkpoint.PyTrainer"
+
+
+def test_a_loaded_model_breaks_windows_and_splits_rows_as_it_did(rows, tmp_path):
+    index = pd.date_range("2025-01-01", periods=61, freq="5min", tz="UTC").delete(30)
+    frame = pd.DataFrame(rows, index=index)
+    model = SequenceRegressor(
+        window=4, hidden_size=4, max_epochs=1, step="5min", label_period=3, valid_size=0.25
+    ).fit(frame, rows[:, 0])
+    model.save(tmp_path / "model.zip")
+    loaded = SequenceRegressor.load(tmp_path / "model.zip")
+    assert (loaded.step, loaded.label_period, loaded.valid_size) == ("5min", 3, 0.25)
+    assert loaded.predict(frame).equals(model.predict(frame))
+    assert np.flatnonzero(loaded.predict(frame).isna()).tolist() == [0, 1, 2, 30, 31, 32]
+
+
+def test_many_threads_read_at_once(file):
+    errors = []
+
+    def read():
+        try:
+            for _ in range(15):
+                read_checkpoint(file)
+        except CheckpointError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_view_is_stored_without_what_it_looks_at(model, tmp_path):
+    checkpoint = model.to_checkpoint()
+    checkpoint.state_dict.update({name: torch.zeros(10**6)[:1] for name in checkpoint.state_dict})
+    write_checkpoint(checkpoint, tmp_path / "model.zip")
+    assert (tmp_path / "model.zip").stat().st_size < 10**6
+
+
 def test_a_file_of_the_same_model_is_written_over(model, file, rows):
     model.save(file)
     assert SequenceRegressor.load(file).predict(rows).shape == (60,)
@@ -122,10 +173,29 @@ def test_a_model_file_of_another_program_is_told_apart(tmp_path):
         read_checkpoint(tmp_path / "model.zip")
 
 
+def test_a_file_in_torchs_old_format_is_no_model(tmp_path):
+    torch.save({}, tmp_path / "model.zip", _use_new_zipfile_serialization=False)
+    with pytest.raises(NotACheckpointError, match="not a whole zip"):
+        read_checkpoint(tmp_path / "model.zip")
+
+
+def test_what_came_to_the_format_later_may_be_missing(file):
+    rewritten(file, data_settings=None, scaling=None)
+    assert read_checkpoint(file).data_settings == {}
+
+
 def test_a_zip_of_something_else_is_told_apart(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
         archive.writestr("notes.txt", "hello")
     with pytest.raises(NotACheckpointError, match=r"model\.zip"):
+        read_checkpoint(tmp_path / "model.zip")
+
+
+def test_a_torchscript_file_is_told_apart_and_not_run(tmp_path):
+    # The mark by which torch takes a file for TorchScript.
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
+        archive.writestr("net/constants.pkl", b"")
+    with pytest.raises(NotACheckpointError, match="it is a TorchScript file"):
         read_checkpoint(tmp_path / "model.zip")
 
 
@@ -146,6 +216,9 @@ def test_a_newer_format_asks_for_an_upgrade(file):
         ({"feature_names": [1, 2]}, "'feature_names' holds more than names"),
         ({"state_dict": {"a": 1}}, "'state_dict' holds more than tensors"),
         ({"history": {"epochs": []}}, "history names no best epoch"),
+        ({"data_settings": 3}, "'data_settings' is a int"),
+        ({"scaling": {"feature_mean": [0.0]}}, "its scaling has a wrong 'feature_mean'"),
+        ({"label_names": "up"}, "damaged: 'label_names' is a str"),
         ({"target_mean": []}, "window or target_mean cannot be right"),
     ],
 )
@@ -162,6 +235,9 @@ def test_a_file_with_wrong_content_is_refused_with_what_is_wrong(file, changes, 
         ({"net_settings": {"hidden_size": 9}}, "do not fit the net 'gru'.*size mismatch"),
         ({"net_settings": {"colour": "red"}}, "unknown setting 'colour'"),
         ({"history": {"epochs": [{}], "best_epoch": 1}}, "net or settings are unknown here"),
+        ({"train_settings": {"batch_size": 0}}, "batch_size must be .*, not 0"),
+        ({"data_settings": {"step": "soon"}}, "step must be a time .*, not 'soon'"),
+        ({"data_settings": {"window": 3}}, "net or settings are unknown here"),
     ],
 )
 def test_a_sound_file_that_fits_no_net_here_says_why(file, changes, message):
@@ -181,7 +257,7 @@ def test_a_file_cut_off_anywhere_is_refused(file, tmp_path):
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
-def test_a_flipped_byte_is_refused_or_harmless(model, tmp_path, place, byte):
+def test_a_flipped_byte_is_refused_or_harmless(model, rows, tmp_path, place, byte):
     file = tmp_path / "model.zip"
     if not file.exists():
         model.save(file)
@@ -190,7 +266,28 @@ def test_a_flipped_byte_is_refused_or_harmless(model, tmp_path, place, byte):
     damaged = tmp_path / "damaged.zip"
     damaged.write_bytes(whole)
     with contextlib.suppress(CheckpointError):
-        SequenceRegressor.load(damaged)
+        loaded = SequenceRegressor.load(damaged)
+        # Harmless is what gives the same numbers: the byte is padding, or was what it is now.
+        np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+
+
+def test_one_wrong_bit_in_a_weight_is_found(model, file):
+    weight = next(iter(model.net_.state_dict().values())).numpy().tobytes()
+    whole = bytearray(file.read_bytes())
+    place = whole.index(weight)
+    whole[place] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(NotACheckpointError, match=r"damaged: the checksum of .*data/\d+ is wrong"):
+        read_checkpoint(file)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(noise=st.binary(max_size=300))
+def test_bytes_without_meaning_are_no_model(tmp_path, noise):
+    for start in (b"", b"PK\x03\x04"):
+        (tmp_path / "noise.zip").write_bytes(start + noise)
+        with pytest.raises(NotACheckpointError, match="not a whole zip"):
+            read_checkpoint(tmp_path / "noise.zip")
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(model, file, monkeypatch):
@@ -214,6 +311,26 @@ def test_settings_that_are_no_plain_data_are_refused_at_saving(model, file):
     with pytest.raises(CheckpointError, match="settings must be plain data"):
         write_checkpoint(checkpoint, file)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["folder", "file/model.zip"])
+def test_a_place_that_takes_no_file_is_named(model, tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=rf"Cannot write the model file .*{place}"):
+        model.save(tmp_path / place)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_names_that_differ_are_listed():
+    expected = list("abcdefgh")
+    require_names("features", expected, expected)
+    with pytest.raises(MismatchError, match=r"missing a, b, c, d, e and 2 more; not known.* z"):
+        require_names("features", ["h", "z"], expected)
+    with pytest.raises(MismatchError, match=r"same names in another order, first 'b' where .* 'a'"):
+        require_names("features", ["b", "a"], ["a", "b"])
+    with pytest.raises(MismatchError, match="same names another number of times, first 'b'"):
+        require_names("features", ["a", "b", "b"], ["a", "b"])
 
 
 SAVING = """

@@ -9,6 +9,7 @@ from torch import nn
 from freqai_lstm_plugins.config import NetConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.nets import NETS, build_net
+from freqai_lstm_plugins.windows import gather_windows
 
 B, T, F, K = 8, 6, 5, 3
 
@@ -55,6 +56,24 @@ def test_every_row_of_the_window_matters(net, x):
         assert not torch.allclose(net(changed), net(x), atol=1e-6)
 
 
+def test_rows_outside_of_the_window_do_not_matter(net):
+    rows = torch.randn(3 * T, F, generator=torch.Generator().manual_seed(3))
+    ends = torch.tensor([2 * T - 1])
+    before = net.eval()(gather_windows(rows, ends, T))
+    rows[:T] += 100
+    rows[2 * T :] -= 100
+    assert torch.equal(net(gather_windows(rows, ends, T)), before)
+
+
+def test_a_window_of_one_row_is_enough(net, x):
+    assert net.eval()(x[:, :1]).shape == (B, K)
+
+
+def test_the_order_of_rows_matters(net, x):
+    net.eval()
+    assert not torch.allclose(net(x.flip(1)), net(x), atol=1e-6)
+
+
 def test_eight_samples_can_be_learned_by_heart(net, x):
     for module in net.modules():
         if isinstance(module, nn.Dropout):
@@ -80,8 +99,21 @@ def test_the_recurrent_part_is_torchs_own(name, cell, x):
     torch.testing.assert_close(net(x), expected)
 
 
-def test_one_layer_builds_without_a_warning_about_dropout():
-    build_net("lstm", F, K, NetConfig(num_layers=1, dropout=0.5))
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_one_layer_builds_without_a_warning_about_dropout(name, x):
+    net = build_net(name, F, K, NetConfig(num_layers=1, dropout=0.5))
+    # The head drops all the same.
+    assert not torch.equal(net.train()(x), net(x))
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_every_setting_shapes_the_net(name):
+    def n_weights(**settings):
+        config = NetConfig(**{"hidden_size": 4, "num_layers": 1, "head_size": 4, **settings})
+        return sum(p.numel() for p in build_net(name, F, K, config).parameters())
+
+    sizes = [n_weights(), n_weights(hidden_size=5), n_weights(num_layers=2), n_weights(head_size=5)]
+    assert len(set(sizes)) == 4
 
 
 def test_an_unknown_net_is_refused_with_the_closest_one():

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import random
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,9 +16,12 @@ from freqai_lstm_plugins.config import NetConfig, TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import build_net
 from freqai_lstm_plugins.training import (
+    Epoch,
+    History,
     choose_device,
     count_epochs,
     fit,
+    free_threads,
     mean_loss,
     predict_windows,
     seeded,
@@ -121,6 +127,30 @@ def test_weights_change_the_training_and_their_scale_does_not():
     torch.testing.assert_close(first["rising"], first["tenfold"])
 
 
+def test_a_window_of_twice_the_weight_counts_as_two():
+    pair = window_set(2)
+    doubled = WindowSet(pair.rows, pair.ends, pair.targets, torch.tensor([1.0, 2.0]), W)
+    order = torch.tensor([0, 1, 1])
+    repeated = WindowSet(pair.rows, pair.ends[order], pair.targets[order], torch.ones(3), W)
+    nets = [train(windows, None, max_epochs=3)[0] for windows in (doubled, repeated, pair)]
+    first, second, plain = (torch.nn.utils.parameters_to_vector(net.parameters()) for net in nets)
+    torch.testing.assert_close(first, second)
+    assert not torch.allclose(first, plain, atol=1e-4)
+
+
+def test_the_losses_that_are_reported_are_weighted():
+    targets = torch.tensor([[0.0], [3.0]])
+    weights = torch.tensor([3.0, 1.0])
+    windows = window_set(2, weights=weights, targets=targets)
+    net = small_net().eval()
+    errors = (predict_windows(net, windows.rows, windows.ends, W) - targets).square().flatten()
+    expected = float((errors * weights).sum() / weights.sum())
+    _, trained = train(windows, windows, net=net, max_epochs=1, learning_rate=1e-9)
+    epoch = trained.history.epochs[0]
+    assert epoch.train_loss == pytest.approx(expected, rel=1e-4)
+    assert epoch.valid_loss == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize("schedule", ["plateau", "cosine", "none"])
 def test_every_schedule_trains_and_shows_in_the_history(schedule):
     noise = torch.randn(16, 1, generator=torch.Generator().manual_seed(9))
@@ -140,6 +170,34 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_and_remedy():
     match = r"stopped in epoch 1: training loss .*Try a lower learning_rate \(now 1e\+30\) and a"
     with pytest.raises(TrainingError, match=match):
         train(window_set(64), None, learning_rate=1e30, gradient_clip=0.0)
+
+
+class BreaksInStep(nn.Module):
+    """Gives NaN from one training step on."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.out = nn.Linear(F, 1)
+        self.steps_left = step
+
+    def forward(self, x):
+        self.steps_left -= self.training
+        return self.out(x[:, -1]) * (1.0 if self.steps_left > 0 else float("nan"))
+
+
+def test_the_epoch_in_which_the_loss_breaks_is_named():
+    # Two batches an epoch, so the fifth step is in the third epoch.
+    with pytest.raises(TrainingError, match="stopped in epoch 3: training loss nan"):
+        train(window_set(40), None, net=BreaksInStep(5))
+    with pytest.raises(TrainingError, match=r"stopped in epoch 2: .* validation loss nan"):
+        train(window_set(40), window_set(8, seed=1), net=BreaksInStep(3))
+
+
+def test_weights_that_break_in_the_very_last_step_are_no_model():
+    net = small_net()
+    next(net.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingError, match="stopped in epoch 1"):
+        train(window_set(8), None, net=net, max_epochs=1, gradient_clip=0.0)
 
 
 def test_no_window_at_all_says_so():
@@ -200,3 +258,71 @@ def test_training_leaves_torchs_random_state_alone():
     before = torch.get_rng_state()
     SequenceRegressor(window=4, hidden_size=4, max_epochs=2).fit(rows, rows[:, 0])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_leaves_the_random_states_of_numpy_and_python_alone():
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    before = (np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+    SequenceRegressor(window=4, hidden_size=4, max_epochs=2).fit(rows, rows[:, 0])
+    after = (np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
+    assert after == before
+
+
+def test_the_seed_alone_decides_the_weights():
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+
+    def weights(seed):
+        torch.rand(1)  # What was drawn before does not matter.
+        model = SequenceRegressor(window=4, hidden_size=4, max_epochs=2, seed=seed)
+        return next(model.fit(rows, rows[:, 0]).net_.parameters())
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_threads_are_restored_after_a_training_that_fails():
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    before = torch.get_num_threads()
+    with pytest.raises(TrainingError):
+        SequenceRegressor(
+            lambda f, k: BreaksInStep(1), 4, num_threads=before + 1, max_epochs=2
+        ).fit(np.c_[rows, rows[:, :1]], rows[:, 0])
+    assert torch.get_num_threads() == before
+
+
+def test_a_thread_beside_the_main_one_leaves_it_a_core(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    found = [free_threads()]
+    thread = threading.Thread(target=lambda: found.append(free_threads()))
+    thread.start()
+    thread.join()
+    assert found == [4, 3]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert free_threads() == 2
+
+
+def test_going_on_takes_the_former_steps_and_the_new_settings():
+    windows = window_set(40)
+    net, former = train(windows, None, max_epochs=1)
+    state = copy.deepcopy(former.optimizer_state)
+    config = TrainConfig(max_epochs=1, learning_rate=0.5, weight_decay=0.25, lr_schedule="none")
+    on = fit(net, windows, None, config, optimizer_state=state)
+    group = on.optimizer_state["param_groups"][0]
+    assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
+    # Two batches of 32 before, one of 256 after.
+    assert {float(entry["step"]) for entry in on.optimizer_state["state"].values()} == {3.0}
+    # The former state is only read.
+    assert state["param_groups"] == former.optimizer_state["param_groups"]
+    assert {float(entry["step"]) for entry in state["state"].values()} == {2.0}
+
+
+def test_a_net_is_left_in_evaluation_mode():
+    net, _ = train(window_set(8), window_set(8, seed=1), max_epochs=1)
+    assert not net.training
+
+
+def test_a_history_comes_back_from_plain_data():
+    history = History([Epoch(1, 0.5, None, 0.01, 0.1), Epoch(2, 0.4, None, 0.01, 0.1)], 2, 10, 0)
+    assert History.from_dict(history.to_dict()) == history
+    assert history.best_loss == 0.4
