@@ -2,5 +2,35 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Several torch processes share the cores of one machine; more threads than cores slow all of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+FIGURE = "figure"
+
+
+@pytest.fixture
+def record_figure(record_property):
+    """Take a measured figure into the table at the end: `record_figure(what, value)`."""
+
+    def record(what: str, value: object) -> None:
+        record_property(FIGURE, (what, str(value)))
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [item for key in ("passed", "failed") for item in terminalreporter.stats.get(key, [])]
+    figures = [
+        value
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == FIGURE and report.when == "call"
+    ]
+    if not figures:
+        return
+    width = max(len(what) for what, _ in figures)
+    terminalreporter.section("figures")
+    for what, value in sorted(figures):
+        terminalreporter.write_line(f"{what:<{width}}  {value}")

@@ -36,11 +36,17 @@ from freqai_lstm_plugins.errors import (
 )
 from freqai_lstm_plugins.estimator import SequenceRegressor
 from freqai_lstm_plugins.freqai.data import DurableDataDrawer, SequenceDataKitchen, why_unusable
+from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
 from freqai_lstm_plugins.freqai.rows import prepare_training
 from freqai_lstm_plugins.freqai.settings import check_identifier, fingerprint, read_settings
 from freqai_lstm_plugins.nets import build_net
 from freqai_lstm_plugins.training import Epoch, choose_device
-from freqai_lstm_plugins.windows import BoolArray, consecutive_in_time, window_ends
+from freqai_lstm_plugins.windows import (
+    BoolArray,
+    consecutive_in_time,
+    finite_rows,
+    window_ends,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +192,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         data = prepare_training(
             unfiltered_df,
             dk,
-            feature_pipeline=self.define_data_pipeline(threads=dk.thread_count),
+            feature_pipeline=judged_row_by_row(self.define_data_pipeline(threads=dk.thread_count)),
             label_pipeline=self.define_label_pipeline(threads=dk.thread_count),
             window=self.window_size,
             label_period=self.settings.label_period,
@@ -285,12 +291,12 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         scaled, inliers, _ = dk.feature_pipeline.transform(filtered, outlier_check=True)
         require_names("features", [str(name) for name in scaled.columns], model.feature_names_in_)
         require_names("labels", dk.label_list, model.label_names_)
+        rows = scaled.to_numpy()
         dk.data_dictionary["prediction_features"] = scaled.iloc[n_context:].reset_index(drop=True)
-        has_window = self._has_window(frame, usable)
+        has_window = self._has_window(frame, usable & finite_rows(rows))
         has_window[:n_context] = False
-        predicted = model.predict_rows(
-            scaled.to_numpy(), has_window, num_threads=1 if dk.live else None
-        )[n_context:]
+        predicted = model.predict_rows(rows, has_window, num_threads=1 if dk.live else None)
+        predicted = predicted[n_context:]
         has_window, inliers = has_window[n_context:], np.asarray(inliers)[n_context:]
         predicted[~has_window] = model.target_mean
         pred_df, _, _ = dk.label_pipeline.inverse_transform(
@@ -320,15 +326,16 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         return window_ends(usable, self.window_size, consecutive_in_time(times, step))
 
     def _new_model(self) -> SequenceRegressor:
-        train = dict(vars(self.settings.train))
+        settings = {
+            "window": self.window_size,
+            "step": f"{timeframe_to_seconds(self.config['timeframe'])}s",
+            "scale": False,
+            "progress": False,
+            **vars(self.settings.train),
+        }
         if self.net is not None and self._is_registry_net():
-            train |= self.model_kwargs
-            return SequenceRegressor(
-                self.net, self.window_size, scale=False, progress=False, **train
-            )
-        model = SequenceRegressor(
-            self.build_net, self.window_size, scale=False, progress=False, **train
-        )
+            return SequenceRegressor(self.net, **settings, **self.model_kwargs)
+        model = SequenceRegressor(self.build_net, **settings)
         return model.name_net(type(self).__name__, self.model_kwargs)
 
     def _is_registry_net(self) -> bool:

@@ -19,7 +19,14 @@ from datasieve.pipeline import Pipeline
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.windows import BoolArray, WindowSet, build_window_set, finite_rows, purged
+from freqai_lstm_plugins.windows import (
+    BoolArray,
+    WindowSet,
+    build_window_set,
+    finite_rows,
+    purged,
+    to_float32,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -155,11 +162,11 @@ def _fit_pipelines(
             weights[name][positions] = data[f"{name}_weights"]
         rows = np.full((len(frame), data["train_features"].shape[1]), np.nan, dtype=np.float32)
         for positions, values in placed:
-            rows[positions] = values
+            rows[positions] = to_float32(values)
         context = _context_features(frame, dk, rows)
         if len(context):
             values, _, _ = dk.feature_pipeline.transform(context, outlier_check=True)
-            rows[context.index] = values.to_numpy()
+            rows[context.index] = to_float32(values.to_numpy())
     return rows, targets, weights
 
 

@@ -1,0 +1,101 @@
+"""How much each row does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from freqai_lstm_plugins.config import DEFAULT_WINDOW
+
+
+@dataclass(frozen=True)
+class MemorySize:
+    """Rows, features and W of the memory row, and the optimizer steps that its peak takes."""
+
+    rows: int = 100_000
+    features: int = 200
+    window: int = 64
+    steps: int = 20
+
+
+@dataclass(frozen=True)
+class GrowthSize:
+    """The middle point of the growth row, and the factors that move each of its sizes."""
+
+    rows: int = 4_000
+    features: int = 40
+    window: int = 24
+    factors: tuple[float, ...] = (0.5, 1, 2, 4)
+
+
+@dataclass(frozen=True)
+class WholeSize:
+    """The backtest of the whole row, as the demonstration's."""
+
+    train_days: int = 14
+    backtest_days: int = 12
+    slice_days: int = 4
+    epochs: int = 30
+    hidden_size: int = 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much the rows do.
+
+    Attributes:
+        rounds: Measured runs a side; one more warms up.
+        features: F of the training row.
+        window: W.
+        batch_size: Windows a step.
+        batches: Steps of the one epoch that the training row times.
+        net: Settings of the net that both sides share.
+        predict_rows: Rows of the backtest slice.
+        predict_features: F of the prediction and live rows.
+        live_rounds: Newest candles that the live row predicts with one pair.
+        live_train_rows: Candles that the live row's models are trained on.
+        pairs: Pairs of the live row beside one.
+        headline_rows: Rows of the headline.
+        headline_epochs: Epochs of the headline.
+        whole_rounds: Backtests a model.
+    """
+
+    rounds: int = 7
+    features: tuple[int, ...] = (80, 500)
+    window: int = DEFAULT_WINDOW
+    batch_size: int = 256
+    batches: int = 16
+    net: dict[str, Any] = field(default_factory=lambda: {"hidden_size": 128, "num_layers": 2})
+    predict_rows: int = 10_000
+    predict_features: int = 80
+    live_rounds: int = 50
+    live_train_rows: int = 1_000
+    pairs: int = 50
+    headline_rows: int = 10_000
+    headline_epochs: int = 100
+    memory: MemorySize = MemorySize()
+    growth: GrowthSize = GrowthSize()
+    whole: WholeSize = WholeSize()
+    whole_rounds: int = 3
+
+
+FULL = Size()
+QUICK = Size(
+    rounds=2,
+    features=(8, 16),
+    window=6,
+    batch_size=32,
+    batches=3,
+    net={"hidden_size": 8, "num_layers": 2},
+    predict_rows=100,
+    predict_features=8,
+    live_rounds=3,
+    live_train_rows=120,
+    pairs=3,
+    headline_rows=150,
+    headline_epochs=2,
+    memory=MemorySize(rows=4_000, features=10, window=8, steps=2),
+    growth=GrowthSize(rows=400, features=4, window=6, factors=(1, 2)),
+    whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
+    whole_rounds=1,
+)

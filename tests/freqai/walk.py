@@ -1,0 +1,99 @@
+"""A whole backtest inside the test's process: candles, a strategy, slices, models, predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from freqtrade.enums import RunMode
+from freqtrade.strategy import IStrategy
+
+from tests.freqai.host import PAIR, make_model
+
+TIMEFRAME = "15m"
+PER_DAY = 96
+HORIZON = 4
+
+
+class SmallStrategy(IStrategy):
+    """Three features of past candles, and the return over the next four as label."""
+
+    timeframe = TIMEFRAME
+    minimal_roi: dict[str, float] = {}  # noqa: RUF012
+    stoploss = -0.5
+
+    def feature_engineering_expand_all(self, dataframe, period, metadata, **kwargs):
+        dataframe["%-change-period"] = dataframe["close"].pct_change(period)
+        dataframe["%-volume-period"] = np.log1p(dataframe["volume"]).rolling(period).mean()
+        return dataframe
+
+    def feature_engineering_expand_basic(self, dataframe, metadata, **kwargs):
+        dataframe["%-range"] = np.log(dataframe["high"] / dataframe["low"])
+        return dataframe
+
+    def feature_engineering_standard(self, dataframe, metadata, **kwargs):
+        return dataframe
+
+    def populate_indicators(self, dataframe, metadata):
+        return dataframe
+
+    def set_freqai_targets(self, dataframe, metadata, **kwargs):
+        coming = dataframe["close"].shift(-HORIZON) / dataframe["close"] - 1
+        return dataframe.assign(**{"&-return": coming})
+
+    def populate_entry_trend(self, dataframe, metadata):
+        return dataframe
+
+    def populate_exit_trend(self, dataframe, metadata):
+        return dataframe
+
+
+class _Provider:
+    runmode = RunMode.BACKTEST
+
+
+def backtest(
+    folder: Path,
+    candles: pd.DataFrame,
+    strategy: type[SmallStrategy] = SmallStrategy,
+    train_days: int = 2,
+    slice_days: int = 1,
+    **changes: Any,
+) -> tuple[pd.DataFrame, Any]:
+    """Run FreqAI's own loop of trainings and predictions over `candles`.
+
+    The first `train_days` are for the first training; every later whole day is backtested.
+
+    Returns:
+        What the strategy gets (candles, predictions and `do_predict`), and the FreqAI model.
+    """
+    first = candles["date"].iloc[0].ceil("D") + pd.Timedelta(days=train_days)
+    last = (candles["date"].iloc[-1] + pd.Timedelta(TIMEFRAME.replace("m", "min"))).floor("D")
+    settings = {
+        "timeframe": TIMEFRAME,
+        "timerange": f"{first:%Y%m%d}-{last:%Y%m%d}",
+        "freqai__train_period_days": train_days,
+        "freqai__backtest_period_days": slice_days,
+        "freqai__feature_parameters__include_timeframes": [TIMEFRAME],
+        "freqai__feature_parameters__indicator_periods_candles": [8],
+        "freqai__feature_parameters__include_shifted_candles": 0,
+        "freqai__feature_parameters__label_period_candles": HORIZON,
+        "freqai__model_training_parameters__trainer_kwargs__n_epochs": 2,
+    }
+    model = make_model(folder, live=False, **{**settings, **changes})
+    built = strategy(model.config)
+    built.dp = _Provider()
+    return model.start(candles.copy(), {"pair": PAIR}, built), model
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every saved model's weights, by training."""
+    from freqai_lstm_plugins.checkpoint import read_checkpoint
+
+    found = {}
+    for path in sorted(folder.glob("models/test/sub-train-*/*_model.zip")):
+        tensors = read_checkpoint(path).state_dict.values()
+        found[path.parent.name] = b"".join(tensor.numpy().tobytes() for tensor in tensors)
+    return found
