@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import NetConfig
-from freqai_lstm_plugins.nets import build_net
+from freqai_lstm_plugins.nets import NETS, RecurrentNet
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -22,9 +23,9 @@ def made_up(n_rows: int, n_features: int, seed: int = 0) -> tuple[FloatArray, Fl
     return rows, rng.standard_normal((n_rows, 1), dtype=np.float32)
 
 
-def new_net(n_features: int, settings: Mapping[str, Any], name: str = "lstm") -> nn.Module:
+def new_net(n_features: int, settings: Mapping[str, Any], name: str = "lstm") -> RecurrentNet:
     """Return a fresh net of this package with one target."""
-    return build_net(name, n_features, 1, NetConfig(**settings))
+    return NETS[name](n_features, 1, **asdict(NetConfig(**settings)))
 
 
 class HostShaped(nn.Module):

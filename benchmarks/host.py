@@ -28,7 +28,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 def made_up_frame(n_rows: int, n_features: int) -> pd.DataFrame:
     """Return candles with a label and `n_features` features in all."""
     frame = host.make_frame(n_rows)
-    missing = n_features - sum(name.startswith("%") for name in frame)
+    missing = n_features - sum(str(name).startswith("%") for name in frame)
     rows, _ = made_up(n_rows, missing)
     more = pd.DataFrame(rows.astype(np.float64), columns=[f"%-more{i}" for i in range(missing)])
     return pd.concat([frame, more], axis=1)

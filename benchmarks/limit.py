@@ -43,15 +43,23 @@ def products(net: RecurrentNet, batch: int, window: int, *, backward: bool) -> l
 
 
 def _product(rows: int, inner: int, columns: int, *, transposed: bool = False) -> Product:
-    # A gradient of weights is a product of a transposed matrix, as autograd hands it to the library.
+    # A gradient of weights is a product of a transposed matrix, as autograd asks for it.
     left = torch.randn(inner, rows).t() if transposed else torch.randn(rows, inner)
     right, result = torch.randn(inner, columns), torch.empty(rows, columns)
     return lambda: torch.mm(left, right, out=result)
 
 
-@torch.inference_mode()
-def run(products: list[Product], batches: int) -> None:
-    """Do the products of `batches` batches."""
-    for _ in range(batches):
-        for product in products:
+def side(
+    net: RecurrentNet, n_windows: int, batch: int, window: int, *, backward: bool
+) -> Callable[[], None]:
+    """Return a call that does the products of `n_windows` windows, `batch` at a time."""
+    whole, rest = divmod(n_windows, batch)
+    found = products(net, batch, window, backward=backward) * whole
+    found += products(net, rest, window, backward=backward) if rest else []
+
+    @torch.inference_mode()
+    def run() -> None:
+        for product in found:
             product()
+
+    return run

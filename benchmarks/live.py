@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
+
 from benchmarks.host import OURS, PARAMETERS, Ready, made_up_frame, nets, ready
 from benchmarks.measure import Ratio, Row, Spread, Stopwatch, alternate, ratios
 from benchmarks.sizes import Size
@@ -23,10 +25,10 @@ def live(size: Size) -> Row:
         "Live: the newest candle",
         f"The FreqAI models' own `predict`, in live mode, of the last {size.window} candles with "
         f"{size.predict_features} features, as freqtrade hands them over: each model with its own "
-        "default net (ours is the training row's), the same pipelines, one target. With many pairs "
-        "each has weights and pipelines of its own. Features are not computed here, and loading a "
-        "model is not part of it. `pipeline` is FreqAI's filtering and scaling, `net` the net or the "
-        "trees, `windows` the rest.",
+        "default net (ours is the training row's), the same pipelines, one target. With many "
+        "pairs each has weights and pipelines of its own. Features are not computed here, and loading "
+        "a model is not part of it. `pipeline` is FreqAI's filtering and scaling, `net` the net or "
+        "the trees, `windows` the rest.",
     )
     frame = made_up_frame(size.live_train_rows, size.predict_features)
     newest = frame.tail(size.window)
@@ -40,30 +42,24 @@ def live(size: Size) -> Row:
         ):
             sides = {name: partial(models[name].predict, newest) for name in names}
             row.compare(what, alternate(sides, rounds), {})
-        _compare_pairs(row, one[OURS], many[OURS], size)
+        _compare_pairs(row, one[OURS], many[OURS], newest, size)
         for name in names:
-            _add_parts(row, name, one[name], size)
+            _add_parts(row, name, one[name], newest, size)
     return row
 
 
-def _compare_pairs(row: Row, one: Ready, many: Ready, size: Size) -> None:
-    frame = made_up_frame(size.window, size.predict_features)
-
+def _compare_pairs(row: Row, one: Ready, many: Ready, newest: pd.DataFrame, size: Size) -> None:
     def repeated() -> None:
         for _ in range(size.pairs):
-            one.predict(frame)
+            one.predict(newest)
 
-    times = alternate(
-        {"one": repeated, "many": partial(many.predict, frame)},
-        size.rounds,
-    )
+    times = alternate({"one": repeated, "many": partial(many.predict, newest)}, size.rounds)
     spread = Spread.of(ratios(times["one"], times["many"]))
     what = f"{OURS}: {size.pairs} predictions of one pair against one of {size.pairs} pairs"
     row.ratios.append(Ratio(what, spread, "at least 1"))
 
 
-def _add_parts(row: Row, name: str, one: Ready, size: Size) -> None:
-    newest = made_up_frame(size.window, size.predict_features)
+def _add_parts(row: Row, name: str, one: Ready, newest: pd.DataFrame, size: Size) -> None:
     pipeline, net = _stopwatches(one)
     whole = Stopwatch()
     parts: dict[str, list[float]] = {"pipeline": [], "net": [], "windows": []}

@@ -44,7 +44,9 @@ def builtin_trainer(net: nn.Module, window: int, **settings: Any) -> PyTorchTran
     )
 
 
-def train_builtin(trainer: PyTorchTransformerTrainer, rows: FloatArray, targets: FloatArray) -> None:
+def train_builtin(
+    trainer: PyTorchTransformerTrainer, rows: FloatArray, targets: FloatArray
+) -> None:
     """Run freqtrade's training loop on N rows; it trains on N - W of their windows."""
     frames = {"train_features": pd.DataFrame(rows), "train_labels": pd.DataFrame(targets)}
     trainer.fit(frames, ["train"])
@@ -54,7 +56,7 @@ def train_qlib(
     net: nn.Module, rows: FloatArray, targets: FloatArray, window: int, batch_size: int
 ) -> None:
     """Train one epoch on qlib's time series sampler, in the loop of qlib's recurrent models."""
-    from qlib.data.dataset import TSDataSampler
+    from qlib.data.dataset import TSDataSampler  # type: ignore[import-not-found]
 
     dates = pd.date_range("2025-01-01", periods=len(rows), freq="D")
     index = pd.MultiIndex.from_product([dates, ["A"]], names=["datetime", "instrument"])

@@ -92,8 +92,11 @@ def to_markdown(row: Row, picture: str = "") -> str:
 def _shown(spread: Spread, unit: str) -> str:
     steps = UNITS.get(unit, ((1, unit),))
     factor, name = next((step for step in steps if spread.median >= step[0]), steps[-1])
-    low, high = spread.low / factor, spread.high / factor
-    return f"{spread.median / factor:.3g} {name} | {low:.3g} to {high:.3g} {name}"
+    median, low, high = (
+        f"{value / factor:,.3g}" if value < 100 * factor else f"{value / factor:,.0f}"
+        for value in (spread.median, spread.low, spread.high)
+    )
+    return f"{median} {name} | {low} to {high} {name}"
 
 
 def draw(row: Row, path: Path) -> None:

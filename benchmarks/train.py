@@ -35,10 +35,10 @@ def train(size: Size, ways: Mapping[str, Mapping[str, Any]] = WAYS) -> Row:
         "train",
         "Training",
         f"One epoch of {size.batches} steps of {size.batch_size} windows of {size.window} rows: "
-        "the same net class with the same settings, the same rows and as many targets, mean squared "
-        "error, AdamW with the same settings, dropout on, neither gradient clipping nor validation. "
-        "Each side starts from an array or a frame in memory and ends with trained weights, its own "
-        f"set-up included. {LIMIT.capitalize()} are those of the forward and backward pass, with "
+        "the same net class with the same settings, the same rows and as many targets, mean "
+        "squared error, AdamW with the same settings, dropout on, neither gradient clipping nor "
+        "validation. Each side starts from an array or a frame in memory and ends with trained "
+        f"weights, its own set-up included. {LIMIT.capitalize()} are those of the forward and backward pass, with "
         "operands in place, and nothing else.",
     )
     if not has_qlib():
@@ -99,13 +99,12 @@ def peer_sides(size: Size, n_features: int) -> dict[str, Side]:
     def qlib() -> None:
         train_qlib(new_net(n_features, size.net), rows, targets, size.window, size.batch_size)
 
-    products = limit.products(
-        new_net(n_features, size.net), size.batch_size, size.window, backward=True
-    )
+    n_windows = size.batches * size.batch_size
+    net = new_net(n_features, size.net)
     sides: dict[str, Side] = {BUILTIN: builtin}
     if has_qlib():
         sides[QLIB] = qlib
-    return {**sides, LIMIT: lambda: limit.run(products, size.batches)}
+    return {**sides, LIMIT: limit.side(net, n_windows, size.batch_size, size.window, backward=True)}
 
 
 def _data(size: Size, n_features: int) -> tuple[FloatArray, FloatArray]:

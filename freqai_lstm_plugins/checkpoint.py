@@ -262,8 +262,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise NotACheckpointError(f"There is no model file {path}.")
-    if not zipfile.is_zipfile(path):
-        raise NotACheckpointError(f"{path} is damaged or no model file: it is not a whole zip.")
     try:
         _check_archive(path)
         # Never taken back: torch keeps one list for all threads, and another may be reading.
@@ -284,6 +282,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _check_archive(path: Path) -> None:
+    if not zipfile.is_zipfile(path):
+        raise NotACheckpointError(f"{path} is damaged or no model file: it is not a whole zip.")
     # torch compares no checksums, so one wrong bit on the disk would be another model.
     with zipfile.ZipFile(path) as archive:
         if any(name.endswith("/constants.pkl") for name in archive.namelist()):

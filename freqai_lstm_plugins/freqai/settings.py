@@ -63,6 +63,7 @@ def read_settings(config: Mapping[str, Any], *, is_own_net: bool) -> ModelSettin
     """
     freqai = config["freqai"]
     refuse_impossible(freqai)
+    _refuse_way_out(Path(config["user_data_dir"]), str(freqai.get("identifier") or ""))
     given = freqai.get("model_training_parameters") or {}
     train_keys = dict(given)
     sections = {name: train_keys.pop(name, None) or {} for name in SECTIONS}
@@ -118,6 +119,15 @@ def refuse_impossible(freqai: Mapping[str, Any]) -> None:
         )
     if freqai.get("keras"):
         raise ConfigError("freqai.keras is true, but this is a PyTorch model. Set it to false.")
+
+
+def _refuse_way_out(user_dir: Path, identifier: str) -> None:
+    models = (user_dir / "models").resolve()
+    if not (models / identifier).resolve().is_relative_to(models):
+        raise ConfigError(
+            f"freqai.identifier {identifier!r} leads out of {models}, where models are kept. "
+            f"Choose a plain name."
+        )
 
 
 def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:

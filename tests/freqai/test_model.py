@@ -434,6 +434,8 @@ def test_a_slice_without_anything_to_learn_from_says_so(tmp_path, frame, spoil, 
             "filled_candles must be one of break, keep",
         ),
         ({"freqai__model_training_parameters__model_kwargs": [1]}, "must be a dictionary"),
+        ({"freqai__identifier": "../../elsewhere"}, "'../../elsewhere' leads out of .*plain name"),
+        ({"freqai__identifier": "/elsewhere"}, "'/elsewhere' leads out of"),
     ],
 )
 def test_a_config_that_cannot_work_is_refused_with_its_key(tmp_path, changes, message):

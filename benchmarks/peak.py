@@ -1,0 +1,176 @@
+"""Peak memory of one action, measured in a process of its own: `python -m benchmarks.peak JSON`."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data import made_up, new_net
+from benchmarks.host import made_up_frame
+from benchmarks.peers import builtin_trainer, train_builtin
+from benchmarks.predict import same_net
+from benchmarks.sizes import Size
+from benchmarks.train import fit_ours, our_model
+from freqai_lstm_plugins import SequenceRegressor
+
+STATUS = Path("/proc/self/status")
+ROOT = Path(__file__).parents[1]
+Net = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Peak:
+    """What one action took.
+
+    Attributes:
+        bytes: Most memory at any moment above what was in use before, which holds the raw matrix.
+        seconds: Median time of the action's repetitions.
+    """
+
+    bytes: int
+    seconds: float
+
+
+def is_measurable() -> bool:
+    """Tell whether this system says how much memory a process had at most."""
+    return STATUS.exists()
+
+
+def in_child(action: str, **arguments: Any) -> Peak:
+    """Run one of `ACTIONS` in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.peak", json.dumps([action, arguments])],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Peak(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def measure(action: Callable[[], object], repeats: int = 1) -> Peak:
+    """Run an action in this process."""
+    gc.collect()
+    # Makes the peak so far forgotten.
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _status("VmRSS")
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - started)
+    return Peak(_status("VmHWM") - before, statistics.median(seconds))
+
+
+def _status(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return 1024 * int(line.split()[1])
+
+
+def fit(
+    rows: int,
+    features: int,
+    window: int,
+    net: Net,
+    batch_size: int,
+    *,
+    steps: int | None = None,
+    repeats: int = 1,
+) -> Peak:
+    """Train ours for an epoch, on every window or on `steps` batches of them from all over."""
+    X, y = made_up(rows, features)
+    n_windows = rows - window + 1
+    n_targets = n_windows if steps is None else min(steps * batch_size, n_windows)
+    kept = np.linspace(window - 1, rows - 1, n_targets).astype(int)
+    y[np.setdiff1d(np.arange(rows), kept)] = np.nan
+    train_small(features, window, net)
+    size = Size(window=window, net=net, batch_size=batch_size)
+    return measure(lambda: fit_ours(size, X, y), repeats)
+
+
+def fit_builtin(
+    rows: int, features: int, window: int, net: Net, batch_size: int, *, steps: int
+) -> Peak:
+    """Train `steps` steps in freqtrade's loop."""
+    X, y = made_up(rows, features)
+
+    def action() -> None:
+        trainer = builtin_trainer(
+            new_net(features, net),
+            window,
+            n_epochs=1,
+            batch_size=batch_size,
+            tb_logger=Steps(steps),
+        )
+        with suppress(EnoughSteps):
+            train_builtin(trainer, X, y)
+
+    train_small(features, window, net)
+    return measure(action)
+
+
+class EnoughSteps(Exception):  # noqa: N818
+    """The steps that were asked for are done."""
+
+
+@dataclass
+class Steps:
+    """A logger, called after every step, that ends a training of freqtrade's loop early."""
+
+    count: int
+
+    def log_scalar(self, tag: str, value: float, step: int) -> None:
+        """End the training after the last step."""
+        if step + 1 == self.count:
+            raise EnoughSteps
+
+
+def predict(rows: int, features: int, window: int, net: Net) -> Peak:
+    """Predict every row with ours."""
+    X, _ = made_up(rows, features)
+    model = train_small(features, window, net)
+    model.predict(X[: 2 * window])
+    return measure(lambda: model.predict(X))
+
+
+def train_small(features: int, window: int, net: Net) -> SequenceRegressor:
+    """Train on a few rows, so that what torch sets up once is not measured."""
+    X, y = made_up(2 * window, features)
+    return our_model(Size(window=window, net=net, batch_size=8)).fit(X, y)
+
+
+def predict_slice(rows: int, features: int, window: int, net: Net, side: int) -> Peak:
+    """Predict a frame through FreqAI: `side` 0 is ours, 1 the built-in loop with the same net."""
+    size = Size(predict_rows=rows, predict_features=features, window=window, net=net)
+    frame = made_up_frame(rows, features)
+    with TemporaryDirectory() as folder:
+        model = same_net(Path(folder), size)[side]
+        model.predict(frame.head(2 * window))
+        return measure(lambda: model.predict(frame))
+
+
+ACTIONS: dict[str, Callable[..., Peak]] = {
+    "fit": fit,
+    "fit_builtin": fit_builtin,
+    "predict": predict,
+    "predict_slice": predict_slice,
+}
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    name, arguments = json.loads(sys.argv[1])
+    print(json.dumps(vars(ACTIONS[name](**arguments))))

@@ -1,0 +1,27 @@
+"""The rows by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.growth import growth
+from benchmarks.headline import headline
+from benchmarks.imports import imports
+from benchmarks.live import live
+from benchmarks.measure import Row
+from benchmarks.memory import memory
+from benchmarks.predict import predict
+from benchmarks.sizes import Size
+from benchmarks.train import train
+from benchmarks.whole import whole
+
+ROWS: dict[str, Callable[[Size], Row]] = {
+    "train": train,
+    "predict": predict,
+    "live": live,
+    "memory": memory,
+    "growth": growth,
+    "whole": whole,
+    "headline": headline,
+    "imports": imports,
+}
