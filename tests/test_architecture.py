@@ -149,6 +149,7 @@ except MissingExtraError as error:
 
 def test_the_public_names_are_these():
     assert freqai_lstm_plugins.__all__ == ["SequenceRegressor", "__version__"]
+    pytest.importorskip("freqtrade")
     from freqai_lstm_plugins import freqai
 
     assert freqai.__all__ == ["SequenceRegressorModel"]

@@ -67,6 +67,16 @@ class DurableDataDrawer(FreqaiDataDrawer):
         dk.label_list = dk.data["label_list"]
         return model
 
+    def forget_unusable_models(self) -> None:
+        """Take models whose files are missing or damaged for not trained, so that they soon are."""
+        for pair, entry in self.pair_dict.items():
+            if not entry["model_filename"]:
+                continue
+            reason = why_unusable(Path(entry["data_path"]) / entry["model_filename"])
+            if reason is not None:
+                logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
+                self.pair_dict[pair] = self.empty_pair_dict.copy()
+
     def load_all_pair_histories(self, timerange: TimeRange, dk: FreqaiDataKitchen) -> None:
         """Load the candles that are on disk, with dates that new candles can be appended to.
 
@@ -132,9 +142,12 @@ class SequenceDataKitchen(FreqaiDataKitchen):
             append_df.to_feather(stream)
 
 
-def why_unusable(dk: FreqaiDataKitchen) -> str | None:
-    """Return why a saved backtest model cannot be loaded, or None where it can."""
-    stem = Path(dk.data_path) / dk.model_filename
+def why_unusable(stem: Path) -> str | None:
+    """Return why a saved model cannot be loaded, or None where it can.
+
+    Args:
+        stem: Folder of the model, and the name that its files begin with.
+    """
     try:
         read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
         with stem.with_name(f"{stem.name}_{METADATA}.json").open("r") as stream:

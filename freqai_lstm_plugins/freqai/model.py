@@ -104,6 +104,8 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         self.dd = DurableDataDrawer(Path(self.full_path), self.config)
         self.dd.model_type = "pytorch"
         self.dd.current_candle = self.current_candle
+        self.dd.forget_unusable_models()
+        self.train_queue = self._set_train_queue()
         if self.ft_params.get("include_shifted_candles"):
             logger.info("include_shifted_candles repeats candles that the windows hold anyway.")
 
@@ -134,7 +136,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         """Tell whether a backtest model is on disk and whole."""
         if not super().model_exists(dk):
             return False
-        reason = why_unusable(dk)
+        reason = why_unusable(Path(dk.data_path) / dk.model_filename)
         if reason is not None:
             logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
         return reason is None

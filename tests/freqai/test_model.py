@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import time
 import zipfile
@@ -232,6 +233,24 @@ def test_a_restarted_bot_predicts_from_the_saved_model(tmp_path, frame):
     after, do_predict = predict(restarted, frame)
     np.testing.assert_array_equal(after, before)
     assert do_predict[-1] == 1
+
+
+@pytest.mark.parametrize("damage", ["model.zip", "feature_pipeline.pkl", "metadata.json"])
+def test_a_restarted_bot_trains_a_pair_with_a_damaged_file_again(tmp_path, frame, caplog, damage):
+    _, kitchen = train(make_model(tmp_path), frame)
+    path = Path(kitchen.data_path) / f"{kitchen.model_filename}_{damage}"
+    path.write_bytes(path.read_bytes()[:100])
+    # The drawer is written by the bot after each training.
+    pairs = ["ETH/USDT", PAIR]
+    drawer = tmp_path / "models" / "test" / "pair_dictionary.json"
+    saved = json.loads(drawer.read_text())
+    saved["ETH/USDT"] = {**saved[PAIR], "model_filename": "", "trained_timestamp": time.time()}
+    drawer.write_text(json.dumps(saved))
+    restarted = make_model(tmp_path, exchange__pair_whitelist=pairs)
+    assert f"Training {PAIR} again, its saved model is unusable" in caplog.text
+    assert restarted.train_queue[0] == PAIR
+    restarted.dd.get_pair_dict_info(PAIR)
+    assert restarted.dd.load_data(PAIR, FreqaiDataKitchen(restarted.config, True, PAIR)) is None
 
 
 def test_a_model_keeps_to_its_own_scaling_while_another_is_being_saved(tmp_path, frame):

@@ -1,0 +1,43 @@
+"""Leaves out what needs freqtrade where it is not installed, so that the core's tests run there."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+NEEDS_FREQTRADE = (
+    "freqai_lstm_plugins/freqai",
+    "tests/freqai",
+    "tests/e2e",
+    "tests/userdir",
+    "tests/replay/test_freqtrade.py",
+    "tests/test_benchmarks.py",
+    "tests/trust/test_determinism.py",
+    "tests/trust/test_endurance.py",
+    "tests/trust/test_look_ahead.py",
+    "tests/trust/test_no_fake_numbers.py",
+    "tests/trust/test_parity.py",
+    "tests/trust/test_threads.py",
+)
+
+
+HAS_FREQTRADE = find_spec("freqtrade") is not None
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    if HAS_FREQTRADE:
+        return None
+    place = collection_path.relative_to(ROOT).as_posix()
+    # None lets other rules decide.
+    return True if place in NEEDS_FREQTRADE else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if HAS_FREQTRADE:
+        return
+    left_out = [item for item in items if item.get_closest_marker("freqtrade")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
