@@ -73,6 +73,9 @@ class TrainConfig:
         gradient_clip: Largest norm of the gradient; 0 does not clip.
         lr_schedule: `plateau` halves the rate after `patience // 3` epochs without progress,
             `cosine` lowers it to 0 over `max_epochs`, `none` keeps it.
+        supervision: `exact` trains on single windows. `dense` trains on sequences of up to 2W - 1
+            rows with a target at each of the last W steps, which costs about a tenth a target; a
+            step then sees from W to 2W - 1 rows. Predictions come from exact windows either way.
         seed: Seed of weights, dropout and the order of batches.
         device: `auto` (cuda, then mps, then cpu), or any device name of torch.
         num_threads: CPU threads that torch may use; None takes what is free.
@@ -86,6 +89,7 @@ class TrainConfig:
     patience: int = _setting(15, "an integer of at least 0", _at_least(0))
     gradient_clip: float = _setting(1.0, "a number of at least 0", _at_least(0))
     lr_schedule: Literal["plateau", "cosine", "none"] = _setting("plateau", "", lambda v: True)
+    supervision: Literal["exact", "dense"] = _setting("exact", "", lambda v: True)
     seed: int = _setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
     device: str = _setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
     num_threads: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))

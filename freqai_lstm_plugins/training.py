@@ -22,7 +22,12 @@ from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
-from freqai_lstm_plugins.windows import WindowSet, gather_windows
+from freqai_lstm_plugins.windows import (
+    WindowSet,
+    gather_sequences,
+    gather_windows,
+    join_windows,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +172,7 @@ def fit(
 
     Raises:
         DataError: There is no training window, or net and targets disagree in shape.
+        ConfigError: Dense supervision of a net that cannot serve it.
         TrainingError: A loss is no longer finite.
     """
     if len(train) == 0:
@@ -178,6 +184,7 @@ def fit(
     train = train.to(device)
     valid = valid.to(device) if valid is not None and len(valid) else None
     _check_output(net, train)
+    _check_supervision(net, config.supervision)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
@@ -229,6 +236,14 @@ def count_epochs(config: TrainConfig, n_windows: int) -> int:
     return max(round(config.n_steps / steps_an_epoch), 1)
 
 
+def _check_supervision(net: nn.Module, supervision: str) -> None:
+    if supervision == "dense" and not hasattr(net, "forward_steps"):
+        raise ConfigError(
+            f"supervision = 'dense' needs a net with a method forward_steps(x, n_steps), and "
+            f"{type(net).__name__} has none: set supervision to 'exact'."
+        )
+
+
 def _check_output(net: nn.Module, train: WindowSet) -> None:
     net.eval()
     with torch.no_grad():
@@ -242,6 +257,59 @@ def _check_output(net: nn.Module, train: WindowSet) -> None:
         )
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What one step trains on.
+
+    Attributes:
+        x: (B, W, F) windows, or (B, 2W - 1, F) sequences.
+        targets: (T, K) one for each window.
+        weights: (T,) of mean 1 over all training windows.
+        is_target: (B, W) which of a sequence's last steps have a target; None for windows.
+    """
+
+    x: Tensor
+    targets: Tensor
+    weights: Tensor
+    is_target: Tensor | None = None
+
+    def predict(self, net: nn.Module) -> Tensor:
+        if self.is_target is None:
+            output: Tensor = net(self.x)
+            return output
+        steps: Tensor = net.forward_steps(self.x, self.is_target.shape[1])  # type: ignore[operator]
+        return steps[self.is_target]
+
+
+def _exact_batches(
+    train: WindowSet, batch_size: int, generator: torch.Generator
+) -> Iterator[_Batch]:
+    order = torch.randperm(len(train), generator=generator).to(train.ends.device)
+    weights = train.weights / train.weights.mean()
+    for batch in order.split(batch_size):
+        x = gather_windows(train.rows, train.ends[batch], train.window)
+        yield _Batch(x, train.targets[batch], weights[batch])
+
+
+def _dense_batches(
+    train: WindowSet, batch_size: int, generator: torch.Generator
+) -> Iterator[_Batch]:
+    # Tiles begin elsewhere in each epoch, so that a target is seen with contexts of all lengths.
+    offset = int(torch.randint(train.window, (), generator=generator))
+    joined = join_windows(train.ends, train.window, offset)
+    order = torch.randperm(len(joined), generator=generator).to(train.ends.device)
+    weights = train.weights / train.weights.mean()
+    for batch in order.split(max(batch_size // train.window, 1)):
+        x = gather_sequences(train.rows, joined.firsts[batch], joined.lasts[batch], train.window)
+        members = joined.members[batch]
+        is_target = members >= 0
+        members = members[is_target]
+        yield _Batch(x, train.targets[members], weights[members], is_target)
+
+
+_BATCHES = {"exact": _exact_batches, "dense": _dense_batches}
+
+
 def _run_epoch(
     net: nn.Module,
     train: WindowSet,
@@ -250,27 +318,18 @@ def _run_epoch(
     generator: torch.Generator,
 ) -> float:
     net.train()
-    order = torch.randperm(len(train), generator=generator).to(train.ends.device)
-    mean_weight = train.weights.mean()
-    total = torch.zeros((), device=order.device)
-    for batch in order.split(config.batch_size):
-        x = gather_windows(train.rows, train.ends[batch], train.window)
-        weights = train.weights[batch] / mean_weight
-        loss = _train_step(net, x, train.targets[batch], weights, optimizer, config.gradient_clip)
-        total += loss * len(batch)
+    total = torch.zeros((), device=train.ends.device)
+    for batch in _BATCHES[config.supervision](train, config.batch_size, generator):
+        loss = _train_step(net, batch, optimizer, config.gradient_clip)
+        total += loss * len(batch.targets)
     return float(total.item()) / len(train)
 
 
 def _train_step(
-    net: nn.Module,
-    x: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    optimizer: torch.optim.Optimizer,
-    gradient_clip: float,
+    net: nn.Module, batch: _Batch, optimizer: torch.optim.Optimizer, gradient_clip: float
 ) -> Tensor:
     optimizer.zero_grad(set_to_none=True)
-    loss = (squared_error(net(x), targets) * weights).mean()
+    loss = (squared_error(batch.predict(net), batch.targets) * batch.weights).mean()
     loss.backward()
     if gradient_clip:
         nn.utils.clip_grad_norm_(net.parameters(), gradient_clip)

@@ -84,7 +84,7 @@ class WindowSet:
 
     Attributes:
         rows: (N, F) float32 features; rows that no window holds may be anything.
-        ends: (M,) int64 rows at which a window ends.
+        ends: (M,) int64 rows at which a window ends, in ascending order.
         targets: (M, K) float32 target of each window.
         weights: (M,) float32 weight of each window's loss, of any scale.
         window: W, rows a window.
@@ -108,6 +108,57 @@ class WindowSet:
             self.weights.to(device),
             self.window,
         )
+
+
+@dataclass(frozen=True)
+class SequenceSet:
+    """Windows put together to sequences of W + S - 1 rows that share their rows, S = W.
+
+    Attributes:
+        firsts: (C,) row of each sequence's first target; the W - 1 rows before it are context.
+        lasts: (C,) row of its last target.
+        members: (C, S) for each of the S rows from the first target on, the window that ends there,
+            as a position in the `WindowSet`; -1 where none of this sequence does.
+    """
+
+    firsts: Tensor
+    lasts: Tensor
+    members: Tensor
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+
+def join_windows(ends: Tensor, window: int, offset: int) -> SequenceSet:
+    """Put windows whose ends fall into the same tile of W rows together to one sequence.
+
+    Two windows that end less than W rows apart overlap or touch, and each holds consecutive rows
+    alone; so no sequence bridges a gap.
+
+    Args:
+        ends: (M,) rows at which windows end, in ascending order.
+        window: W.
+        offset: From 0 to W - 1: where the tiles begin.
+
+    >>> join_windows(torch.tensor([2, 3, 5, 9]), 3, 0).members.tolist()
+    [[0, -1, -1], [1, -1, 2], [3, -1, -1]]
+    """
+    _, counts = torch.unique_consecutive((ends + offset) // window, return_counts=True)
+    stops = counts.cumsum(0)
+    firsts, lasts = ends[stops - counts], ends[stops - 1]
+    sequence = torch.repeat_interleave(counts)
+    members = torch.full((len(counts), window), -1, device=ends.device)
+    members[sequence, ends - firsts[sequence]] = torch.arange(len(ends), device=ends.device)
+    return SequenceSet(firsts, lasts, members)
+
+
+def gather_sequences(rows: Tensor, firsts: Tensor, lasts: Tensor, window: int) -> Tensor:
+    """Copy sequences: rows (N, F), firsts and lasts (B,) -> (B, 2W - 1, F).
+
+    After its last target a sequence repeats that row, which no earlier step can see.
+    """
+    lags = torch.arange(1 - window, window, device=rows.device)
+    return rows[torch.minimum(firsts.unsqueeze(1) + lags, lasts.unsqueeze(1))]
 
 
 def build_window_set(

@@ -208,6 +208,8 @@ def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> 
         recorded = None
     if not isinstance(recorded, dict):
         raise ConfigError(f"{record} is damaged, so nobody can tell how it was used. {remedy}")
+    # A setting that a later version brought was at its default before.
+    recorded = {key: value for key, value in _defaults().items() if key in current} | recorded
     changed = [
         f"{key}: {recorded.get(key)!r} -> {current.get(key)!r}"
         for key in sorted(recorded.keys() | current.keys())
@@ -218,6 +220,15 @@ def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> 
             f"The identifier {identifier!r} was used with other settings ({'; '.join(changed)}). "
             f"{remedy}"
         )
+
+
+def _defaults() -> dict[str, Any]:
+    configs = zip(SECTIONS, (NetConfig, TrainConfig, WindowConfig), strict=True)
+    return {
+        f"{name}.{key}": value
+        for name, config in configs
+        for key, value in dataclasses.asdict(config()).items()
+    }
 
 
 def _holds_results(folder: Path) -> bool:

@@ -49,3 +49,12 @@ class RecurrentNet(nn.Module):
         states, _ = self.recurrent(x)
         prediction: Tensor = self.head(states[:, -1])
         return prediction
+
+    def forward_steps(self, x: Tensor, n_steps: int) -> Tensor:
+        """Map sequences (B, L, F) to targets at each of their last `n_steps` rows: (B, S, K).
+
+        The states run forwards only, so no step sees a row after it.
+        """
+        states, _ = self.recurrent(x)
+        prediction: Tensor = self.head(states[:, -n_steps:])
+        return prediction
