@@ -21,9 +21,9 @@ def growth(size: Size) -> Row:
         "Growth",
         f"One epoch of ours at {shape.rows:,} rows, {shape.features} features and windows of "
         f"{shape.window} rows, and with one of the three made smaller or larger; the training "
-        f"row's net, every window a target. Each point is a process of its own, its time the median "
-        f"of {REPEATS} trainings. The exponent p between neighbouring points says that time grows as "
-        "size to the power of p: 1 is linear.",
+        f"row's net, every window a target. Each point is a process of its own, its time the "
+        f"median of {REPEATS} trainings. The exponent p between neighbouring points says that "
+        "time grows as size to the power of p: 1 is linear.",
     )
     if not peak.is_measurable():
         row.notes.append("Peak memory is measured on Linux only.")

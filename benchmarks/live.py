@@ -24,11 +24,11 @@ def live(size: Size) -> Row:
         "live",
         "Live: the newest candle",
         f"The FreqAI models' own `predict`, in live mode, of the last {size.window} candles with "
-        f"{size.predict_features} features, as freqtrade hands them over: each model with its own "
-        "default net (ours is the training row's), the same pipelines, one target. With many "
-        "pairs each has weights and pipelines of its own. Features are not computed here, and loading "
-        "a model is not part of it. `pipeline` is FreqAI's filtering and scaling, `net` the net or "
-        "the trees, `windows` the rest.",
+        f"{size.predict_features} features, as freqtrade hands them over: each model with its "
+        "own default net (ours is the training row's), the same pipelines, one target. With many "
+        "pairs each has weights and pipelines of its own. Features are not computed here, and "
+        "loading a model is not part of it. `pipeline` is FreqAI's filtering and scaling, `net` "
+        "the net or the trees, `windows` the rest.",
     )
     frame = made_up_frame(size.live_train_rows, size.predict_features)
     newest = frame.tail(size.window)

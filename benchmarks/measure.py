@@ -105,15 +105,27 @@ def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[f
 def alternate(sides: Mapping[str, Side], rounds: int, warmups: int = 1) -> dict[str, list[float]]:
     """Run the sides in turns, and return the seconds of every run but the first ones."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(-warmups, rounds):
-        for name, side in sides.items():
-            gc.collect()
-            started = time.perf_counter()
-            side()
-            elapsed = time.perf_counter() - started
-            if number >= 0:
-                seconds[name].append(elapsed)
+    with _quick_collections():
+        for number in range(-warmups, rounds):
+            for name, side in sides.items():
+                gc.collect()
+                started = time.perf_counter()
+                side()
+                elapsed = time.perf_counter() - started
+                if number >= 0:
+                    seconds[name].append(elapsed)
     return seconds
+
+
+@contextmanager
+def _quick_collections() -> Iterator[None]:
+    """Let the garbage collector look only at what is made inside the block."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class Stopwatch:

@@ -23,10 +23,10 @@ def predict(size: Size) -> Row:
         "predict",
         "Prediction of a backtest slice",
         f"The FreqAI models' own `predict`, from a frame of {size.predict_rows:,} rows to one of "
-        f"predictions, with the same weights, the same fitted pipelines and windows of "
-        f"{size.window} rows; the pipelines' time is in both. Without rows before the slice the built-in loop "
-        f"predicts one window less. {LIMIT.capitalize()} are those of the net's forward pass, "
-        f"{PREDICT_BATCH} windows at a time.",
+        "predictions, with the same weights, the same fitted pipelines and windows of "
+        f"{size.window} rows; the pipelines' time is in both. Without rows before the slice the "
+        f"built-in loop predicts one window less. {LIMIT.capitalize()} are those of the net's "
+        f"forward pass, {PREDICT_BATCH} windows at a time.",
     )
     frame = made_up_frame(size.predict_rows, size.predict_features)
     with TemporaryDirectory() as folder:

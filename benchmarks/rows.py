@@ -12,6 +12,7 @@ from benchmarks.measure import Row
 from benchmarks.memory import memory
 from benchmarks.predict import predict
 from benchmarks.sizes import Size
+from benchmarks.supervision import supervision
 from benchmarks.train import train
 from benchmarks.whole import whole
 
@@ -24,4 +25,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "whole": whole,
     "headline": headline,
     "imports": imports,
+    "supervision": supervision,
 }

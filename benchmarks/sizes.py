@@ -40,6 +40,18 @@ class WholeSize:
 
 
 @dataclass(frozen=True)
+class SupervisionSize:
+    """Rows of each training and of each test, folds, seeds, pairs at most, and epochs at most."""
+
+    train_rows: int = 4_000
+    test_rows: int = 1_250
+    folds: int = 4
+    seeds: int = 3
+    pairs: int = 7
+    epochs: int = 40
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -76,6 +88,7 @@ class Size:
     memory: MemorySize = MemorySize()
     growth: GrowthSize = GrowthSize()
     whole: WholeSize = WholeSize()
+    supervision: SupervisionSize = SupervisionSize()
     whole_rounds: int = 3
 
 
@@ -98,4 +111,5 @@ QUICK = Size(
     growth=GrowthSize(rows=400, features=4, window=6, factors=(1, 2)),
     whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
     whole_rounds=1,
+    supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
 )

@@ -20,12 +20,19 @@ QLIB = "qlib's TSDataSampler"
 LIMIT = "the bare matrix products"
 
 # Ways to train: name -> settings of `SequenceRegressor`. Each is compared with every peer.
-WAYS: dict[str, dict[str, Any]] = {"exact windows": {}}
+WAYS: dict[str, dict[str, Any]] = {
+    "exact windows": {},
+    "dense supervision": {"supervision": "dense"},
+}
 GOALS: dict[str, dict[int, dict[str, str]]] = {
     "exact windows": {
         80: {BUILTIN: "at least 1.3", LIMIT: "at least 0.7"},
         500: {BUILTIN: "at least 2", LIMIT: "at least 0.7"},
-    }
+    },
+    "dense supervision": {
+        80: {BUILTIN: "at least 8"},
+        500: {BUILTIN: "at least 8"},
+    },
 }
 
 
@@ -38,8 +45,8 @@ def train(size: Size, ways: Mapping[str, Mapping[str, Any]] = WAYS) -> Row:
         "the same net class with the same settings, the same rows and as many targets, mean "
         "squared error, AdamW with the same settings, dropout on, neither gradient clipping nor "
         "validation. Each side starts from an array or a frame in memory and ends with trained "
-        f"weights, its own set-up included. {LIMIT.capitalize()} are those of the forward and backward pass, with "
-        "operands in place, and nothing else.",
+        f"weights, its own set-up included. {LIMIT.capitalize()} are those of the forward and "
+        "backward pass, with operands in place, and nothing else.",
     )
     if not has_qlib():
         row.notes.append(f"{QLIB}: qlib is not installed.")

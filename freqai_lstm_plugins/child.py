@@ -15,7 +15,7 @@ from typing import Self
 
 from freqai_lstm_plugins.errors import FreqaiLSTMError, MissingExtraError
 
-STOP_SECONDS = 60.0
+STOP_SECONDS = 30.0
 
 
 class ChildError(FreqaiLSTMError):
@@ -107,12 +107,15 @@ class Freqtrade:
         """End the process as Ctrl-C does, and harder where it does not listen."""
         if self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # A child of a background job of the shell inherits that SIGINT is ignored.
+        for asked in (signal.SIGINT, signal.SIGTERM):
+            self.process.send_signal(asked)
+            try:
+                self.process.wait(STOP_SECONDS)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+        self.kill()
 
     def kill(self) -> None:
         """End the process at once, as a crash does."""

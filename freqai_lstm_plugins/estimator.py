@@ -592,10 +592,7 @@ class SequenceRegressor:
 def _scaled(rows: FloatArray, scaling: Scaling | None) -> FloatArray:
     if scaling is None:
         return rows
-    scaled = scaling.scale_rows(rows)
-    # Scaling may bring back into float32's range what fitting took for missing.
-    scaled[~finite_rows(rows)] = np.nan
-    return scaled
+    return scaling.scale_rows(rows)
 
 
 def _scaled_targets(targets: FloatArray, scaling: Scaling | None) -> FloatArray:
@@ -627,8 +624,12 @@ def _checked_step(step: Any) -> str | None:
 def _numbers(name: str, values: Features | Targets) -> FloatArray:
     try:
         if isinstance(values, pd.DataFrame):
-            return values.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.asarray(values, dtype=np.float64)
+            is_float32 = all(dtype == np.float32 for dtype in values.dtypes)
+            kind = np.float32 if is_float32 else np.float64
+            return values.to_numpy(dtype=kind, na_value=np.nan)
+        # Other floats as they are: a matrix of float32 may be most of the memory there is.
+        is_float32 = getattr(values, "dtype", None) == np.float32
+        return np.asarray(values, dtype=np.float32 if is_float32 else np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} holds more than numbers: {error}.") from error
 

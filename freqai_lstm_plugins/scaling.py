@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from freqai_lstm_plugins.windows import BoolArray, finite_rows
+from freqai_lstm_plugins.windows import BoolArray, chunks, finite_rows, to_float32
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -32,18 +33,18 @@ class Scaling:
             is_train: (N,) rows whose targets are trained on. Rows up to the last of them are
                 context of training windows, so their features are training features too.
         """
-        seen = rows[: np.flatnonzero(is_train)[-1] + 1]
-        seen, known = seen[finite_rows(seen)], targets[is_train]
-        return cls(
-            seen.mean(axis=0).tolist(),
-            _deviation(seen),
-            known.mean(axis=0).tolist(),
-            _deviation(known),
-        )
+        seen = finite_rows(rows)
+        seen[np.flatnonzero(is_train)[-1] + 1 :] = False
+        return cls(*_moments(rows, seen), *_moments(targets, is_train))
 
-    def scale_rows(self, rows: FloatArray) -> FloatArray:
-        """Standardize features (N, F)."""
-        scaled: FloatArray = (rows - np.asarray(self.feature_mean)) / np.asarray(self.feature_std)
+    def scale_rows(self, rows: FloatArray) -> npt.NDArray[np.float32]:
+        """Standardize features (N, F) to float32; rows that are not finite become NaN."""
+        mean, std = np.asarray(self.feature_mean), np.asarray(self.feature_std)
+        scaled = np.empty(rows.shape, dtype=np.float32)
+        for part in chunks(len(rows)):
+            scaled[part] = to_float32((rows[part] - mean) / std)
+        # Scaling may bring back into float32's range what fitting took for missing.
+        scaled[~finite_rows(rows)] = np.nan
         return scaled
 
     def scale_targets(self, targets: FloatArray) -> FloatArray:
@@ -61,9 +62,17 @@ class Scaling:
         return asdict(self)
 
 
-def _deviation(values: FloatArray) -> list[float]:
-    std = values.std(axis=0)
+def _moments(values: FloatArray, counts: BoolArray) -> tuple[list[float], list[float]]:
+    """Return mean and deviation of the rows that count, a constant column's being 1."""
+    n_rows = int(counts.sum())
+    parts = [part for part in chunks(len(values)) if counts[part].any()]
+
+    def total(of: Callable[[FloatArray], FloatArray]) -> FloatArray:
+        sums = [of(values[part][counts[part]].astype(np.float64)).sum(axis=0) for part in parts]
+        return np.sum(sums, axis=0)
+
+    mean = total(lambda x: x) / n_rows
+    std = np.sqrt(total(lambda x: np.square(x - mean)) / n_rows)
     # Round-off must not blow up a constant column.
-    is_constant = std <= 1e-12 * np.abs(values).max(axis=0)
-    deviation: list[float] = np.where(is_constant, 1.0, std).tolist()
-    return deviation
+    is_constant = std <= 1e-12 * np.sqrt(total(np.square) / n_rows)
+    return mean.tolist(), np.where(is_constant, 1.0, std).tolist()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
+from freqai_lstm_plugins.nets import RecurrentNet
 from freqai_lstm_plugins.windows import (
     WindowSet,
     gather_sequences,
@@ -31,7 +32,7 @@ from freqai_lstm_plugins.windows import (
 
 logger = logging.getLogger(__name__)
 
-PREDICT_BATCH = 1024
+PREDICT_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -348,8 +349,8 @@ def mean_loss(net: nn.Module, windows: WindowSet) -> float:
     net.eval()
     total = torch.zeros((), device=windows.ends.device)
     for batch in torch.arange(len(windows), device=windows.ends.device).split(PREDICT_BATCH):
-        x = gather_windows(windows.rows, windows.ends[batch], windows.window)
-        total += (squared_error(net(x), windows.targets[batch]) * windows.weights[batch]).sum()
+        predicted = _predict_batch(net, windows.rows, windows.ends[batch], windows.window)
+        total += (squared_error(predicted, windows.targets[batch]) * windows.weights[batch]).sum()
     return float((total / windows.weights.sum()).item())
 
 
@@ -370,8 +371,16 @@ def predict_windows(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> 
     rows, ends = rows.to(device), ends.to(device)
     # An empty batch still tells how many targets there are.
     batches = ends.split(PREDICT_BATCH) if len(ends) else (ends,)
-    parts = [net(gather_windows(rows, batch, window)) for batch in batches]
-    return torch.cat(parts).float().cpu()
+    return torch.cat([_predict_batch(net, rows, batch, window) for batch in batches]).float().cpu()
+
+
+def _predict_batch(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
+    # Windows that lie far apart share no rows.
+    shares_rows = len(ends) > window and int(ends[-1] - ends[0]) < 2 * len(ends)
+    if rows.device.type == "cpu" and shares_rows and isinstance(net, RecurrentNet):
+        return net.forward_rows(rows, ends, window)
+    prediction: Tensor = net(gather_windows(rows, ends, window))
+    return prediction
 
 
 Schedule = torch.optim.lr_scheduler.LRScheduler | torch.optim.lr_scheduler.ReduceLROnPlateau | None

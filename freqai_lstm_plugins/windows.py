@@ -10,6 +10,7 @@ it a batch at a time.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,11 @@ BoolArray = npt.NDArray[np.bool_]  # (N,)
 IntArray = npt.NDArray[np.int64]
 
 
+def chunks(n_rows: int, size: int = 4096) -> Iterator[slice]:
+    """Cut rows into slices, so that what is computed of them needs little memory at once."""
+    return (slice(start, start + size) for start in range(0, n_rows, size))
+
+
 def to_float32(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Round to the float32 that nets compute in; what is too large for it becomes infinite."""
     with np.errstate(over="ignore"):
@@ -31,7 +37,10 @@ def to_float32(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 def finite_rows(values: npt.NDArray[np.floating]) -> BoolArray:
     """Tell which rows of (N, F) hold neither NaN nor infinity, also once they are float32."""
-    return np.asarray(np.isfinite(to_float32(values)).all(axis=1))
+    finite = np.empty(len(values), dtype=bool)
+    for part in chunks(len(values)):
+        finite[part] = np.isfinite(to_float32(values[part])).all(axis=1)
+    return finite
 
 
 def run_lengths(usable: BoolArray, follows: BoolArray | None = None) -> IntArray:
@@ -73,9 +82,12 @@ def consecutive_in_time(times: npt.NDArray[np.datetime64], step: np.timedelta64)
 
 
 def gather_windows(rows: Tensor, ends: Tensor, window: int) -> Tensor:
-    """Copy the windows that end at `ends`: rows (N, F), ends (B,) -> (B, W, F)."""
+    """Copy the windows that end at `ends`: rows (N, F), ends (B,) -> (B, W, F).
+
+    In memory time comes first, as recurrent layers read it.
+    """
     lags = torch.arange(1 - window, 1, device=rows.device)
-    return rows[ends.unsqueeze(1) + lags]
+    return rows[ends + lags.unsqueeze(1)].transpose(0, 1)
 
 
 @dataclass(frozen=True)
@@ -158,7 +170,7 @@ def gather_sequences(rows: Tensor, firsts: Tensor, lasts: Tensor, window: int) -
     After its last target a sequence repeats that row, which no earlier step can see.
     """
     lags = torch.arange(1 - window, window, device=rows.device)
-    return rows[torch.minimum(firsts.unsqueeze(1) + lags, lasts.unsqueeze(1))]
+    return rows[torch.minimum(firsts + lags.unsqueeze(1), lasts)].transpose(0, 1)
 
 
 def build_window_set(

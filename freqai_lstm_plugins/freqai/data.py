@@ -26,6 +26,7 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.errors import CheckpointError
+from freqai_lstm_plugins.estimator import SequenceRegressor
 from freqai_lstm_plugins.files import replacing, write_text
 
 logger = logging.getLogger(__name__)
@@ -46,22 +47,23 @@ class DurableDataDrawer(FreqaiDataDrawer):
         super().save_data(model, coin, dk)
 
     def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
-        """Load a model with its own pipelines, from memory in live mode, else from disk."""
-        if not dk.live:
-            # In a backtest these are of another slice, whichever was trained last.
-            self.meta_data_dictionary.pop(coin, None)
-            self.model_dictionary.pop(coin, None)
-        model = super().load_data(coin, dk)
-        if not dk.live or model is None:
-            return model
-        if getattr(model, "host_state", None) is None:
-            model.host_state = (dk.data, dk.feature_pipeline, dk.label_pipeline)
-            # freqtrade would read them from disk again for every candle until the next training.
-            self.meta_data_dictionary[coin] = {
-                METADATA: dk.data,
-                FEATURE_PIPELINE: dk.feature_pipeline,
-                LABEL_PIPELINE: dk.label_pipeline,
-            }
+        """Load a model with its own pipelines, from memory in live mode, else from disk.
+
+        freqtrade's own loader would execute what a damaged or foreign model file holds.
+        """
+        entry = self.pair_dict[coin]
+        if not entry["model_filename"]:
+            return None
+        if dk.live:
+            dk.model_filename, dk.data_path = entry["model_filename"], Path(entry["data_path"])
+        # In a backtest what is in memory is of another slice, whichever was trained last.
+        model: Any = self.model_dictionary.get(coin) if dk.live else None
+        if model is None:
+            stem = Path(dk.data_path) / dk.model_filename
+            content = read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
+            model = SequenceRegressor.from_checkpoint(content)
+            model.host_state = _read_host_state(stem)
+            self.model_dictionary[coin] = model
         dk.data, dk.feature_pipeline, dk.label_pipeline = model.host_state
         dk.training_features_list = dk.data["training_features_list"]
         dk.label_list = dk.data["label_list"]
@@ -150,11 +152,18 @@ def why_unusable(stem: Path) -> str | None:
     """
     try:
         read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
-        with stem.with_name(f"{stem.name}_{METADATA}.json").open("r") as stream:
-            rapidjson.load(stream, number_mode=METADATA_NUMBER_MODE)
-        for part in (FEATURE_PIPELINE, LABEL_PIPELINE):
-            with stem.with_name(f"{stem.name}_{part}.pkl").open("rb") as stream:
-                cloudpickle.load(stream)
+        _read_host_state(stem)
     except (CheckpointError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
         return str(error)
     return None
+
+
+def _read_host_state(stem: Path) -> tuple[dict[str, Any], Any, Any]:
+    """Return metadata, feature pipeline and label pipeline, which freqtrade wrote."""
+    with stem.with_name(f"{stem.name}_{METADATA}.json").open("r") as text:
+        metadata = rapidjson.load(text, number_mode=METADATA_NUMBER_MODE)
+    pipelines = []
+    for part in (FEATURE_PIPELINE, LABEL_PIPELINE):
+        with stem.with_name(f"{stem.name}_{part}.pkl").open("rb") as stream:
+            pipelines.append(cloudpickle.load(stream))
+    return metadata, *pipelines

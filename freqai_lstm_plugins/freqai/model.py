@@ -324,7 +324,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         if self.settings.windows.filled_candles == "break":
             usable = usable & ~_is_filled(frame)
         step = np.timedelta64(timeframe_to_seconds(self.config["timeframe"]), "s")
-        times = frame["date"].dt.tz_convert(None).to_numpy()
+        times = pd.DatetimeIndex(frame["date"]).tz_localize(None).to_numpy()
         return window_ends(usable, self.window_size, consecutive_in_time(times, step))
 
     def _new_model(self) -> SequenceRegressor:
@@ -410,7 +410,9 @@ def _is_filled(frame: pd.DataFrame) -> BoolArray:
     """Tell which candles the host made up where the exchange had none."""
     if not set(_CANDLE) <= set(frame.columns):
         return np.zeros(len(frame), dtype=bool)
-    candle = frame[list(_CANDLE)].to_numpy(dtype=float)
-    is_flat = (candle[:, :4] == candle[:, :1]).all(axis=1)
-    filled: BoolArray = is_flat & (candle[:, 4] == 0)
+    filled: BoolArray = frame["volume"].to_numpy(dtype=float) == 0
+    # Nearly always there is none, and this runs for every candle of every pair.
+    if filled.any():
+        prices = frame[list(_CANDLE[:4])].to_numpy(dtype=float)
+        filled &= (prices == prices[:, :1]).all(axis=1)
     return filled

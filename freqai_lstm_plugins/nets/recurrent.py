@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+
+from freqai_lstm_plugins.nets.cells import GRULayer, LSTMLayer, gru_over_rows, lstm_over_rows
+
+# Below, torch's own layers are faster: a step is too small for its operations' fixed cost.
+SMALLEST_OWN_BATCH = 64
 
 
 class RecurrentNet(nn.Module):
@@ -46,8 +53,7 @@ class RecurrentNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map windows (B, W, F) to targets (B, K)."""
-        states, _ = self.recurrent(x)
-        prediction: Tensor = self.head(states[:, -1])
+        prediction: Tensor = self.head(self._states(x)[-1])
         return prediction
 
     def forward_steps(self, x: Tensor, n_steps: int) -> Tensor:
@@ -55,6 +61,41 @@ class RecurrentNet(nn.Module):
 
         The states run forwards only, so no step sees a row after it.
         """
-        states, _ = self.recurrent(x)
-        prediction: Tensor = self.head(states[:, -n_steps:])
+        prediction: Tensor = self.head(self._states(x)[-n_steps:]).transpose(0, 1)
         return prediction
+
+    def forward_rows(self, rows: Tensor, ends: Tensor, window: int) -> Tensor:
+        """Map the windows of `rows` (N, F) that end at `ends` (B,) to targets (B, K).
+
+        Windows that overlap share the first layer's product with the rows. For evaluation on the
+        CPU: there is no dropout and no gradient.
+        """
+        over_rows = OWN_LAYERS[self.cell][1]
+        states = over_rows(rows, ends, window, *self._weights(0))
+        for layer in range(1, self.recurrent.num_layers):
+            states = OWN_LAYERS[self.cell][0].apply(states, *self._weights(layer))
+        prediction: Tensor = self.head(states[-1])
+        return prediction
+
+    def _states(self, x: Tensor) -> Tensor:
+        """Return the last layer's states (W, B, H)."""
+        if not (x.device.type == "cpu" and len(x) >= SMALLEST_OWN_BATCH):
+            states: Tensor = self.recurrent(x)[0]
+            return states.transpose(0, 1)
+        states = x.transpose(0, 1).contiguous()
+        for layer in range(self.recurrent.num_layers):
+            if layer:
+                dropout = self.recurrent.dropout
+                states = nn.functional.dropout(states, dropout, self.training)
+            states = OWN_LAYERS[self.cell][0].apply(states, *self._weights(layer))
+        return states
+
+    def _weights(self, layer: int) -> list[Tensor]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [getattr(self.recurrent, f"{name}_l{layer}") for name in names]
+
+
+OWN_LAYERS: dict[type[nn.Module], tuple[type[torch.autograd.Function], Callable[..., Tensor]]] = {
+    nn.LSTM: (LSTMLayer, lstm_over_rows),
+    nn.GRU: (GRULayer, gru_over_rows),
+}

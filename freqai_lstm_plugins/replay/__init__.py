@@ -2,11 +2,13 @@
 
 Candles come from freqtrade's own feather files (`read_candles`) or are made (`synthetic_market`).
 `ReplayExchange` serves them through the part of Binance's spot API that freqtrade uses, and
-`write_overlay` writes the config that points freqtrade at it.
+`write_overlay` writes the config that points freqtrade at it. `Faults` makes the exchange fail as
+exchanges do.
 """
 
 from freqai_lstm_plugins.replay.api import ApiError
-from freqai_lstm_plugins.replay.exchange import Interceptor, ReplayExchange
+from freqai_lstm_plugins.replay.exchange import DropConnectionError, Interceptor, ReplayExchange
+from freqai_lstm_plugins.replay.faults import Faults
 from freqai_lstm_plugins.replay.market import (
     TIMEFRAMES,
     Candles,
@@ -22,6 +24,8 @@ __all__ = [
     "TIMEFRAMES",
     "ApiError",
     "Candles",
+    "DropConnectionError",
+    "Faults",
     "Interceptor",
     "ReplayExchange",
     "aggregate",

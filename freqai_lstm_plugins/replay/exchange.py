@@ -33,11 +33,16 @@ if TYPE_CHECKING:
 Interceptor: TypeAlias = Callable[[str, Mapping[str, str], Callable[[], Any]], Awaitable[Any]]
 """Stands between a request and its answer: (endpoint, query, answer) -> data for JSON.
 
-It awaits to delay, raises `ApiError` to fail, and changes what `answer()` gives to corrupt.
+It awaits to delay, raises `ApiError` to fail or `DropConnectionError` to break off, and changes
+what `answer()` gives to corrupt.
 """
 
 PREFIX = "/api/v3/"
 SHUTDOWN_SECONDS = 1.0
+
+
+class DropConnectionError(Exception):
+    """Raised by an interceptor, it closes the connection of a request without an answer."""
 
 
 class ReplayExchange:
@@ -213,6 +218,11 @@ class ReplayExchange:
             data = await self._intercept(endpoint, query, lambda: self._api.answer(endpoint, query))
         except ApiError as error:
             return _json_response({"code": error.code, "msg": str(error)}, error.status)
+        except DropConnectionError:
+            if request.transport is not None:
+                request.transport.abort()
+            # Goes nowhere, but aiohttp expects one.
+            return _json_response(None)
         return _json_response(data)
 
 
