@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,18 @@ def made_up(n_rows: int, n_features: int, seed: int = 0) -> tuple[FloatArray, Fl
 
 
 def new_net(n_features: int, settings: Mapping[str, Any], name: str = "lstm") -> RecurrentNet:
-    """Return a fresh net of this package with one target."""
-    return NETS[name](n_features, 1, **asdict(NetConfig(**settings)))
+    """Return a fresh net of this package with one target, as a peer would write it.
+
+    Its recurrent layers are torch's own throughout: ours are part of what is measured.
+    """
+    net = NETS[name](n_features, 1, **asdict(NetConfig(**settings)))
+    net.forward = partial(_forward_by_torch, net)  # type: ignore[method-assign]
+    return net
+
+
+def _forward_by_torch(net: RecurrentNet, x: Tensor) -> Tensor:
+    prediction: Tensor = net.head(net.recurrent(x)[0][:, -1])
+    return prediction
 
 
 class HostShaped(nn.Module):

@@ -42,10 +42,11 @@ def train(size: Size, ways: Mapping[str, Mapping[str, Any]] = WAYS) -> Row:
         "train",
         "Training",
         f"One epoch of {size.batches} steps of {size.batch_size} windows of {size.window} rows: "
-        "the same net class with the same settings, the same rows and as many targets, mean "
-        "squared error, AdamW with the same settings, dropout on, neither gradient clipping nor "
-        "validation. Each side starts from an array or a frame in memory and ends with trained "
-        f"weights, its own set-up included. {LIMIT.capitalize()} are those of the forward and "
+        "the same net with the same settings (the peers' with torch's layers), the same rows and "
+        "as many targets, mean squared error, AdamW with the same settings, dropout on, neither "
+        "gradient clipping nor validation. Each side starts from an array or a frame in memory "
+        f"and ends with trained weights, its own set-up included. {LIMIT.capitalize()} are those "
+        "of the forward and "
         "backward pass, with operands in place, and nothing else.",
     )
     if not has_qlib():

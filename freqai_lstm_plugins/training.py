@@ -32,7 +32,7 @@ from freqai_lstm_plugins.windows import (
 
 logger = logging.getLogger(__name__)
 
-PREDICT_BATCH = 256
+PREDICT_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,11 @@ def fit(
     _check_output(net, train)
     _check_supervision(net, config.supervision)
     optimizer = torch.optim.AdamW(
-        net.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        net.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        # One pass over all weights; where torch has none it falls back by itself on None.
+        fused=device.type in {"cpu", "cuda"} or None,
     )
     if optimizer_state is not None:
         optimizer.load_state_dict(copy.deepcopy(optimizer_state))

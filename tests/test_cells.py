@@ -9,7 +9,7 @@ from torch import nn
 from freqai_lstm_plugins.config import NetConfig
 from freqai_lstm_plugins.nets import build_net
 from freqai_lstm_plugins.nets.cells import GRULayer, LSTMLayer
-from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH
+from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH, _dropout
 from freqai_lstm_plugins.training import predict_windows, seeded
 from freqai_lstm_plugins.windows import gather_windows
 
@@ -92,3 +92,16 @@ def test_dropout_between_layers_is_drawn_in_training_alone(name):
     assert not torch.equal(net(x), net(x))
     net.eval()
     assert torch.equal(net(x), net(x))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.2, 0.5])
+def test_dropout_drops_its_fraction_and_keeps_the_mean(fraction):
+    x = torch.ones(9, 1001, 7)
+    with seeded(3):
+        dropped = _dropout(x, fraction)
+    # Five deviations of a share of 63,063 draws.
+    assert abs(float((dropped == 0).double().mean()) - fraction) < 0.01
+    assert abs(float(dropped.double().mean()) - 1) < 0.02
+    assert len(dropped.unique()) <= 2
+    with seeded(3):
+        torch.testing.assert_close(_dropout(x, fraction), dropped, rtol=0, atol=0)
