@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 # Several torch processes share the cores of one machine; more threads than cores slow all of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A job in the background of a shell ignores SIGINT, and so would the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FIGURE = "figure"
 
