@@ -80,8 +80,11 @@ class Row:
         for name in others:
             spread = Spread.of(ratios(times[name], times[ours]))
             self.ratios.append(Ratio(f"{what}: {ours} against {name}", spread, goals.get(name, "")))
+        # A peer is measured once for several of our sides.
         for name, seconds in times.items():
-            self.absolute.append((f"{what}: {name}", Spread.of(seconds), "s"))
+            entry = (f"{what}: {name}", Spread.of(seconds), "s")
+            if entry not in self.absolute:
+                self.absolute.append(entry)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

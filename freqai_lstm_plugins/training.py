@@ -186,17 +186,7 @@ def fit(
     valid = valid.to(device) if valid is not None and len(valid) else None
     _check_output(net, train)
     _check_supervision(net, config.supervision)
-    optimizer = torch.optim.AdamW(
-        net.parameters(),
-        lr=config.learning_rate,
-        weight_decay=config.weight_decay,
-        # One pass over all weights; where torch has none it falls back by itself on None.
-        fused=device.type in {"cpu", "cuda"} or None,
-    )
-    if optimizer_state is not None:
-        optimizer.load_state_dict(copy.deepcopy(optimizer_state))
-        for group in optimizer.param_groups:
-            group.update(lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = _optimizer(net, config, optimizer_state)
     n_epochs = count_epochs(config, len(train))
     schedule = _schedule(optimizer, config, n_epochs)
     history = History(
@@ -230,6 +220,24 @@ def fit(
         raise TrainingError(_divergence_message(n_epochs, math.nan, None, config))
     net.eval()
     return Trained(history, optimizer.state_dict())
+
+
+def _optimizer(
+    net: nn.Module, config: TrainConfig, state: dict[str, Any] | None
+) -> torch.optim.Optimizer:
+    """Make AdamW, which goes on from `state` under the settings of `config`."""
+    optimizer = torch.optim.AdamW(
+        net.parameters(),
+        lr=config.learning_rate,
+        weight_decay=config.weight_decay,
+        # One pass over all weights; where torch has none it falls back by itself on None.
+        fused=next(net.parameters()).device.type in {"cpu", "cuda"} or None,
+    )
+    if state is not None:
+        optimizer.load_state_dict(copy.deepcopy(state))
+        for group in optimizer.param_groups:
+            group.update(lr=config.learning_rate, weight_decay=config.weight_decay)
+    return optimizer
 
 
 def count_epochs(config: TrainConfig, n_windows: int) -> int:

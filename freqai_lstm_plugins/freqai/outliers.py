@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from datasieve.pipeline import Pipeline
 from datasieve.transforms import DBSCAN
+from datasieve.utils import remove_outliers
 from sklearn.neighbors import NearestNeighbors
 
 
@@ -59,9 +60,7 @@ class RowwiseDBSCAN(DBSCAN):
             y += inliers.astype(int)
             y -= 1
             return X, y, sample_weight, feature_list
-        y = None if y is None else y[inliers]
-        sample_weight = None if sample_weight is None else sample_weight[inliers]
-        return X[inliers], y, sample_weight, feature_list
+        return *remove_outliers(X, y, sample_weight, inliers), feature_list
 
     def _is_inlier(self, X: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
         return np.array(

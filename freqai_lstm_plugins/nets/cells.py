@@ -1,10 +1,9 @@
 """LSTM and GRU layers for the CPU, with the same equations and weights as torch's.
 
 torch's own layers spend about half of a training step beside the matrix products. Here all inputs
-are projected at once, a step is one product and a few operations in place, what the backward pass
-needs of the gates is computed for all steps at once, and inputs that need no gradient get none. As
-torch's tanh costs several times its sigmoid, tanh(a) is computed as 2 sigmoid(2a) - 1. Results
-differ from torch's by round-off.
+are projected at once, a step is one product and a few operations in place, and inputs that need no
+gradient get none. As torch's tanh costs several times its sigmoid, tanh(a) is computed as
+2 sigmoid(2a) - 1. Results differ from torch's by round-off.
 
 Everything is time first: x (W, B, F), states (W, B, H). Gates are ordered as in torch: input,
 forget, cell, output for the LSTM; reset, update, new for the GRU.
@@ -12,6 +11,7 @@ forget, cell, output for the LSTM; reset, update, new for the GRU.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -21,12 +21,21 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 Gradients = tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]
 
 
-def _doubled(weights: tuple[Tensor, ...], gate: int) -> tuple[Tensor, ...]:
+def _doubled(weight: Tensor, gate: int, size: int) -> Tensor:
     """Double the rows of one gate, whose tanh then is a sigmoid like the others."""
-    size = weights[1].shape[1]
-    twice = torch.ones_like(weights[1][:, :1])
-    twice[gate * size : (gate + 1) * size] = 2
-    return tuple(w * (twice if w.dim() == 2 else twice.squeeze(1)) for w in weights)
+    doubled = weight.clone()
+    doubled[gate * size : (gate + 1) * size] *= 2
+    return doubled
+
+
+def _over_rows(
+    rows: Tensor, ends: Tensor, window: int, w_in: Tensor, bias: Tensor
+) -> Iterator[Tensor]:
+    """Project each row once, and give the inputs of each step: (B, G) for each of W."""
+    first = int(ends.min()) - window + 1
+    projected = torch.addmm(bias, rows[first : int(ends.max()) + 1], w_in.t())
+    starts = ends - (first + window - 1)
+    return (projected[starts + step] for step in range(window))
 
 
 def _lstm_step(
@@ -60,7 +69,7 @@ def _lstm_forward(
     """
     steps, batch, _ = x.shape
     size = w_hh.shape[1]
-    w_in, w_state, bias = _doubled((w_ih, w_hh, b_ih + b_hh), 2)
+    w_in, w_state, bias = (_doubled(weight, 2, size) for weight in (w_ih, w_hh, b_ih + b_hh))
     gates = torch.addmm(bias, x.flatten(0, 1), w_in.t()).view(steps, batch, 4 * size)
     cells, squashed, states = (x.new_empty(steps, batch, size) for _ in range(3))
     for step, gate in enumerate(gates):
@@ -84,14 +93,11 @@ def lstm_over_rows(rows: Tensor, ends: Tensor, window: int, *weights: Tensor) ->
         (W, B, H) states.
     """
     w_ih, w_hh, b_ih, b_hh = weights
-    w_in, w_state, bias = _doubled((w_ih, w_hh, b_ih + b_hh), 2)
-    first = int(ends.min()) - window + 1
-    projected = torch.addmm(bias, rows[first : int(ends.max()) + 1], w_in.t())
-    starts = ends - (first + window - 1)
-    states = rows.new_empty(window, len(ends), w_hh.shape[1])
+    size = w_hh.shape[1]
+    w_in, w_state, bias = (_doubled(weight, 2, size) for weight in (w_ih, w_hh, b_ih + b_hh))
+    states = rows.new_empty(window, len(ends), size)
     cell, squashed = torch.empty_like(states[0]), torch.empty_like(states[0])
-    for step in range(window):
-        gate = projected[starts + step]
+    for step, gate in enumerate(_over_rows(rows, ends, window, w_in, bias)):
         if step:
             gate.addmm_(states[step - 1], w_state.t())
         _lstm_step(gate, cell if step else None, cell, squashed, states[step])
@@ -197,7 +203,7 @@ def _gru_forward(
     """
     steps, batch, _ = x.shape
     size = w_hh.shape[1]
-    w_in, bias = _doubled((w_ih, w_hh, b_ih), 2)[::2]
+    w_in, bias = (_doubled(weight, 2, size) for weight in (w_ih, b_ih))
     gates = torch.addmm(bias, x.flatten(0, 1), w_in.t()).view(steps, batch, 3 * size)
     recalled, states = (x.new_empty(steps, batch, size) for _ in range(2))
     products = b_hh.repeat(batch, 1)
@@ -229,15 +235,13 @@ def _gru_step(
 def gru_over_rows(rows: Tensor, ends: Tensor, window: int, *weights: Tensor) -> Tensor:
     """Run a first layer over windows that share rows; as `lstm_over_rows`, with 3H for 4H."""
     w_ih, w_hh, b_ih, b_hh = weights
-    w_in, bias = _doubled((w_ih, w_hh, b_ih), 2)[::2]
-    first = int(ends.min()) - window + 1
-    projected = torch.addmm(bias, rows[first : int(ends.max()) + 1], w_in.t())
-    starts = ends - (first + window - 1)
-    states = rows.new_empty(window, len(ends), w_hh.shape[1])
+    size = w_hh.shape[1]
+    w_in, bias = (_doubled(weight, 2, size) for weight in (w_ih, b_ih))
+    states = rows.new_empty(window, len(ends), size)
     before, recalled = torch.zeros_like(states[0]), torch.empty_like(states[0])
-    for step in range(window):
+    for step, gate in enumerate(_over_rows(rows, ends, window, w_in, bias)):
         products = torch.addmm(b_hh, before, w_hh.t())
-        _gru_step(projected[starts + step], products, before, recalled, states[step])
+        _gru_step(gate, products, before, recalled, states[step])
         before = states[step]
     return states
 

@@ -13,6 +13,7 @@ from freqai_lstm_plugins.demo import merge
 from freqai_lstm_plugins.install import TEMPLATE_DIR, install
 from freqai_lstm_plugins.replay import (
     Candles,
+    Interceptor,
     ReplayExchange,
     read_candles,
     relabel,
@@ -95,9 +96,9 @@ LIVE: dict[str, Any] = {
 }
 
 
-def live_exchange() -> ReplayExchange:
+def live_exchange(intercept: Interceptor | None = None) -> ReplayExchange:
     """Return an exchange that serves 5m candles as 1m candles, the newest of them now."""
-    return ReplayExchange(relabel(candles(), "1m"), "1m", live=True)
+    return ReplayExchange(relabel(candles(), "1m"), "1m", live=True, intercept=intercept)
 
 
 def has_trained_all(output: str) -> bool:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.child import Freqtrade
-from freqai_lstm_plugins.replay import Faults, ReplayExchange, relabel
-from tests.e2e.bot import LIVE, PAIRS, Bot, candles, has_trained_all
+from freqai_lstm_plugins.replay import Faults
+from tests.e2e.bot import LIVE, PAIRS, Bot, has_trained_all, live_exchange
 
 pytestmark = pytest.mark.freqtrade
 
@@ -91,8 +91,7 @@ def trading(folder: Path, window: int, faults: Faults) -> Iterator[Trading]:
         "freqai": {**LIVE["freqai"], "conv_width": window},
         "db_url": f"sqlite:///{folder / 'trades.sqlite'}",
     }
-    market = relabel(candles(), "1m")
-    with ReplayExchange(market, "1m", live=True, intercept=faults) as exchange:
+    with live_exchange(faults) as exchange:
         bot = Bot(folder, exchange, changes)
         with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
             child.wait_for(has_trained_all, "the first training", 240)
