@@ -1,23 +1,30 @@
-"""Recurrent nets for FreqAI: LSTM and GRU models that train, save, load and trade.
+"""Recurrent nets for FreqAI: models that train, save, load and trade.
 
-`SequenceRegressor` is the quick way to research; the FreqAI models stand in
-`freqai_lstm_plugins.freqai`. Importing this package imports neither torch nor freqtrade.
+`SequenceRegressor` and `SequenceClassifier` are the quick way to research; the FreqAI models stand
+in `freqai_lstm_plugins.freqai`. Importing this package imports neither torch nor freqtrade.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freqai_lstm_plugins.estimator import SequenceRegressor
+    from freqai_lstm_plugins.classifier import SequenceClassifier
+    from freqai_lstm_plugins.models import load_model
+    from freqai_lstm_plugins.regressor import SequenceRegressor
 
 __version__ = "0.1.0"
-__all__ = ["SequenceRegressor", "__version__"]
+__all__ = ["SequenceClassifier", "SequenceRegressor", "__version__", "load_model"]
+
+_MODULES = {
+    "SequenceClassifier": "classifier",
+    "SequenceRegressor": "regressor",
+    "load_model": "models",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SequenceRegressor":
-        from freqai_lstm_plugins.estimator import SequenceRegressor
-
-        return SequenceRegressor
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,10 +30,10 @@ from freqai_lstm_plugins.errors import (
 from freqai_lstm_plugins.files import replacing
 
 if TYPE_CHECKING:
-    from freqai_lstm_plugins.estimator import SequenceRegressor
+    from freqai_lstm_plugins.estimator import SequenceEstimator
 
 FORMAT_NAME = "freqai_lstm_plugins"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class PyTrainer:
@@ -47,11 +47,11 @@ class PyTrainer:
     def __reduce__(self) -> tuple[type[PyTrainer], tuple[()]]:
         return PyTrainer, ()
 
-    def load_from_checkpoint(self, content: dict[str, Any]) -> SequenceRegressor:
+    def load_from_checkpoint(self, content: dict[str, Any]) -> SequenceEstimator:
         """Turn the dictionary of a model file into a model."""
-        from freqai_lstm_plugins.estimator import SequenceRegressor
+        from freqai_lstm_plugins.models import from_checkpoint
 
-        return SequenceRegressor.from_checkpoint(Checkpoint.from_content(content, "the model file"))
+        return from_checkpoint(Checkpoint.from_content(content, "the model file"))
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,17 @@ class Checkpoint:
         feature_names: Names of the F features, in the order that the net takes them.
         label_names: Names of the K targets, in the order that the net gives them.
         state_dict: The net's weights.
-        target_mean: (K,) mean training target in the net's units: the forecast that knows nothing.
+        target_mean: The forecast that knows nothing, in the net's units: (K,) mean training
+            targets, or the frequency of each class.
         single_target: Whether the target was given as a vector, so that predictions are one too.
         scaling: Feature and target means and deviations where the model scales by itself.
         history: `History.to_dict()` of the training.
         data_settings: The step of time between rows, and how rows were split for validation.
         optimizer_state: AdamW's state where continual learning needs it.
+        kind: `regressor` or `classifier`.
+        classes: For each target of a classifier the names of its classes.
+        calibration: How far a regressor's intervals reach, where it has any.
+        symbols: Names of the symbols that the net is told, where it is told any.
         versions: Versions of the packages that wrote the file.
     """
 
@@ -90,6 +95,10 @@ class Checkpoint:
     single_target: bool = False
     scaling: dict[str, list[float]] | None = None
     optimizer_state: dict[str, Any] | None = None
+    kind: str = "regressor"
+    classes: list[list[Any]] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
+    symbols: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=lambda: package_versions())
 
     def to_content(self) -> dict[str, Any]:
@@ -189,6 +198,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "single_target": (bool,),
     "scaling": (dict, type(None)),
     "optimizer_state": (dict, type(None)),
+    "kind": (str,),
+    "classes": (list,),
+    "calibration": (dict, type(None)),
+    "symbols": (list,),
     "versions": (dict,),
 }
 
@@ -198,13 +211,16 @@ def _check_types(values: Mapping[str, Any], what: str) -> None:
         if not isinstance(values[name], types):
             kind = type(values[name]).__name__
             raise NotACheckpointError(f"{what} is damaged: {name!r} is a {kind}.")
-    for name in ("feature_names", "label_names"):
+    for name in ("feature_names", "label_names", "symbols"):
         if not all(isinstance(item, str) for item in values[name]):
             raise NotACheckpointError(f"{what} is damaged: {name!r} holds more than names.")
     if not all(isinstance(tensor, Tensor) for tensor in values["state_dict"].values()):
         raise NotACheckpointError(f"{what} is damaged: 'state_dict' holds more than tensors.")
-    if values["window"] < 1 or len(values["target_mean"]) != len(values["label_names"]):
+    _check_classes(values, what)
+    n_blank = sum(map(len, values["classes"])) or len(values["label_names"])
+    if values["window"] < 1 or len(values["target_mean"]) != n_blank:
         raise NotACheckpointError(f"{what} is damaged: its window or target_mean cannot be right.")
+    _check_calibration(values, what)
     scaling = values["scaling"] or {}
     for name, names in (("feature", "feature_names"), ("target", "label_names")):
         for key in (f"{name}_mean", f"{name}_std"):
@@ -213,6 +229,35 @@ def _check_types(values: Mapping[str, Any], what: str) -> None:
     epochs, best = values["history"].get("epochs"), values["history"].get("best_epoch")
     if not isinstance(epochs, list) or best not in range(1, len(epochs) + 1):
         raise NotACheckpointError(f"{what} is damaged: its history names no best epoch.")
+
+
+def _check_classes(values: Mapping[str, Any], what: str) -> None:
+    classes = values["classes"]
+    is_sound = all(
+        isinstance(names, list)
+        and len(names) > 1
+        and all(isinstance(name, str | int | float | bool) for name in names)
+        for names in classes
+    )
+    expected = len(values["label_names"]) if values["kind"] == "classifier" else 0
+    if not is_sound or len(classes) != expected:
+        raise NotACheckpointError(f"{what} is damaged: its classes cannot be right.")
+
+
+def _check_calibration(values: Mapping[str, Any], what: str) -> None:
+    calibration = values["calibration"]
+    if calibration is None:
+        return
+    n_targets = len(values["label_names"])
+    lists = [calibration.get(name) for name in ("margins", "blank_lower", "blank_upper")]
+    is_sound = values["kind"] == "regressor" and all(
+        isinstance(numbers, list)
+        and len(numbers) == n_targets
+        and all(isinstance(number, float) for number in numbers)
+        for numbers in lists
+    )
+    if not is_sound:
+        raise NotACheckpointError(f"{what} is damaged: its calibration cannot be right.")
 
 
 def _on_cpu(value: Any) -> Any:

@@ -40,9 +40,17 @@ def _at_least(low: float) -> Callable[[Any], bool]:
     return lambda value: bool(value >= low)
 
 
+def _is_class_weight(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == "balanced"
+    return bool(value) and all(
+        isinstance(weight, int | float) and 0 < weight < math.inf for weight in value.values()
+    )
+
+
 @dataclass(frozen=True)
 class NetConfig:
-    """Shape of a recurrent net.
+    """Shape of an LSTM or GRU net.
 
     Attributes:
         hidden_size: Units of each recurrent layer.
@@ -55,6 +63,49 @@ class NetConfig:
     num_layers: int = _setting(2, "an integer of at least 1", _at_least(1))
     dropout: float = _setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
     head_size: int = _setting(64, "an integer of at least 1", _at_least(1))
+
+
+@dataclass(frozen=True)
+class ALSTMConfig(NetConfig):
+    """Shape of an ALSTM net.
+
+    Attributes:
+        cell_type: Kind of the recurrent layers.
+    """
+
+    cell_type: Literal["gru", "lstm"] = _setting("gru", "", lambda v: True)
+
+
+@dataclass(frozen=True)
+class TFTConfig:
+    """Shape of a temporal fusion transformer.
+
+    Attributes:
+        hidden_size: Width of all blocks, a multiple of `num_heads`.
+        num_layers: LSTM layers.
+        dropout: Fraction dropped before each gate and between LSTM layers.
+        num_heads: Heads of the attention.
+    """
+
+    hidden_size: int = _setting(32, "an integer of at least 1", _at_least(1))
+    num_layers: int = _setting(1, "an integer of at least 1", _at_least(1))
+    dropout: float = _setting(0.1, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    num_heads: int = _setting(4, "an integer of at least 1", _at_least(1))
+
+    def __post_init__(self) -> None:
+        if self.num_heads < 1:
+            raise ConfigError(
+                f"num_heads must be an integer of at least 1, not {self.num_heads!r}."
+            )
+        if self.hidden_size % self.num_heads:
+            next_size = self.num_heads * math.ceil(self.hidden_size / self.num_heads)
+            raise ConfigError(
+                f"hidden_size = {self.hidden_size} is no multiple of num_heads = "
+                f"{self.num_heads}: hidden_size = {next_size} is the next one."
+            )
+
+
+AnyNetConfig = NetConfig | TFTConfig
 
 
 @dataclass(frozen=True)
@@ -76,6 +127,14 @@ class TrainConfig:
         supervision: `exact` trains on single windows. `dense` trains on sequences of up to 2W - 1
             rows with a target at each of the last W steps, which costs about a tenth a target; a
             step then sees from W to 2W - 1 rows. Predictions come from exact windows either way.
+        loss: What training makes small. `mse`, `mae`, `huber` (squared up to one standard deviation
+            of the targets, linear beyond) and `quantile` (pinball loss of the median and of two
+            quantiles around it) for numbers, `cross_entropy` for classes. `auto` takes
+            `cross_entropy` for classes, else `quantile` for the net `tft` and `mse` for all others.
+        interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
+            predicts no interval.
+        class_weight: `balanced` lets every class count the same in the loss of a classifier, and a
+            dictionary names the weight of each class; null counts every row the same.
         seed: Seed of weights, dropout and the order of batches.
         device: `auto` (cuda, then mps, then cpu), or any device name of torch.
         num_threads: CPU threads that torch may use; None takes what is free.
@@ -90,6 +149,15 @@ class TrainConfig:
     gradient_clip: float = _setting(1.0, "a number of at least 0", _at_least(0))
     lr_schedule: Literal["plateau", "cosine", "none"] = _setting("plateau", "", lambda v: True)
     supervision: Literal["exact", "dense"] = _setting("exact", "", lambda v: True)
+    loss: Literal["auto", "mse", "mae", "huber", "quantile", "cross_entropy"] = _setting(
+        "auto", "", lambda v: True
+    )
+    interval: float | None = _setting(
+        None, "a number between 0 and 1, such as 0.8, or null", lambda v: 0 < v < 1
+    )
+    class_weight: str | dict[str, float] | None = _setting(  # noqa: RUF009
+        None, "'balanced', a dictionary of class -> weight above 0, or null", _is_class_weight
+    )
     seed: int = _setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
     device: str = _setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
     num_threads: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
@@ -115,7 +183,7 @@ class WindowConfig:
     filled_candles: Literal["break", "keep"] = _setting("break", "", lambda v: True)
 
 
-ConfigT = TypeVar("ConfigT", NetConfig, TrainConfig, WindowConfig)
+ConfigT = TypeVar("ConfigT", bound=AnyNetConfig | TrainConfig | WindowConfig)
 
 
 def field_names(*configs: type[Any]) -> list[str]:
@@ -205,7 +273,8 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
     )
     if base is int and is_whole and not isinstance(value, bool):
         value = int(value)
-    sound = isinstance(value, base) and not isinstance(value, bool)
+    kinds = tuple(typing.get_origin(option) or option for option in options)
+    sound = isinstance(value, kinds) and not isinstance(value, bool)
     if sound and isinstance(value, float):
         sound = math.isfinite(value)
     if not sound or not rules["check"](value):

@@ -1,31 +1,30 @@
-"""`SequenceRegressor`: fit, predict, save and load on arrays and DataFrames.
+"""`SequenceEstimator`: what regressor and classifier share, on arrays and DataFrames.
 
 Rows must be in the order of time. A row with a NaN or an infinity breaks every window that would
-hold it; a row whose target is NaN is context for later rows, but no target.
+hold it; a row whose target is missing is context for later rows, but no target.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.checkpoint import (
-    Checkpoint,
-    read_checkpoint,
-    require_names,
-    write_checkpoint,
-)
+from freqai_lstm_plugins.answers import Answer
+from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from freqai_lstm_plugins.config import (
     DEFAULT_WINDOW,
+    AnyNetConfig,
     NetConfig,
+    TFTConfig,
     TrainConfig,
     field_names,
     parse_count,
@@ -34,13 +33,9 @@ from freqai_lstm_plugins.config import (
     parse_window,
     split_settings,
 )
-from freqai_lstm_plugins.errors import (
-    ConfigError,
-    DataError,
-    FreqaiLSTMError,
-    MismatchError,
-)
-from freqai_lstm_plugins.nets import NETS, build_net
+from freqai_lstm_plugins.errors import ConfigError, DataError, FreqaiLSTMError, MismatchError
+from freqai_lstm_plugins.inputs import Given, Inputs, numbers_of, read_inputs
+from freqai_lstm_plugins.nets import TFTNet, build_net, net_class, panel_net
 from freqai_lstm_plugins.progress import epoch_progress
 from freqai_lstm_plugins.scaling import FloatArray, Scaling
 from freqai_lstm_plugins.training import (
@@ -57,7 +52,6 @@ from freqai_lstm_plugins.windows import (
     BoolArray,
     WindowSet,
     build_window_set,
-    consecutive_in_time,
     finite_rows,
     purged,
     to_float32,
@@ -70,48 +64,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NetFactory = Callable[[int, int], nn.Module]
-Features = FloatArray | pd.DataFrame
-Targets = FloatArray | pd.Series | pd.DataFrame
 
-_DATA_PARAMS = ("valid_size", "label_period", "step")
+_DATA_PARAMS = ("valid_size", "label_period", "step", "symbol", "symbol_embedding")
 _OWN_PARAMS = ("net", "window", *_DATA_PARAMS, "scale", "progress")
 
 
-class SequenceRegressor:
-    """A recurrent net that predicts K numbers for each row from the W rows that end there.
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Targets as training takes them.
 
-    Args:
-        net: Name in `NETS`, or a function `(n_features, n_targets) -> nn.Module` that makes a net
-            of your own, (B, W, F) -> (B, K).
-        window: W, rows a window.
-        valid_size: Last fraction of the targets that `fit` keeps for early stopping where no
-            `eval_set` is given; 0 trains on all.
-        label_period: Rows that a target looks ahead; so many targets are left out between
-            training and validation.
-        step: Time between two rows, such as `"5min"`. Windows then break where a DataFrame's
-            DatetimeIndex jumps. Without it all rows count as consecutive.
-        scale: Standardize features and targets, fitted on training rows only.
-        progress: Show a progress bar; by default where a terminal watches.
-        **settings: Fields of `NetConfig` and `TrainConfig`, under torch's or FreqAI's names.
+    Attributes:
+        values: (N, K) numbers, or numbers of classes; NaN where a row has none.
+        names: K names.
+        classes: For each target the names of its classes; nothing for numbers.
+    """
+
+    values: FloatArray
+    names: list[str]
+    classes: list[list[Any]]
+
+
+class SequenceEstimator(ABC):
+    """A net that answers for each row from the W rows that end there.
 
     Attributes:
         net_: The fitted `nn.Module`.
         history_: `History` of the training.
         feature_names_in_: Names of the F features.
         label_names_: Names of the K targets.
-
-    Raises:
-        ConfigError: A setting is unknown or wrong.
-
-    >>> model = SequenceRegressor(net="gru", window=8, hidden_dim=16, n_epochs=5)
-    >>> model.get_params()["hidden_size"]
-    16
+        symbols_: Names of the symbols that the net knows; empty where it is not told the symbol.
     """
 
+    kind: ClassVar[str]
     net_: nn.Module | None
     history_: History
     feature_names_in_: list[str]
     label_names_: list[str]
+    symbols_: list[str]
 
     def __init__(
         self,
@@ -121,12 +110,38 @@ class SequenceRegressor:
         valid_size: float = 0.15,
         label_period: int = 0,
         step: str | None = None,
+        symbol: str | None = None,
+        symbol_embedding: int = 0,
         scale: bool = True,
         progress: bool | None = None,
         **settings: Any,
     ) -> None:
-        if isinstance(net, str) and net not in NETS:
-            build_net(net, 1, 1, NetConfig())
+        """Set every parameter; nothing is trained yet.
+
+        Args:
+            net: Name in `NETS`, or a function `(n_features, n_outputs) -> nn.Module` that makes a
+                net of your own, (B, W, F) -> (B, O): one output a target, three a target with the
+                loss `quantile`, one a class in a classifier.
+            window: W, rows a window.
+            valid_size: Last fraction of the targets that `fit` keeps for early stopping where no
+                `eval_set` is given; 0 trains on all.
+            label_period: Rows that a target looks ahead; so many targets are left out between
+                training and validation.
+            step: Time between two rows, such as `"5min"`. Windows then break where a DataFrame's
+                DatetimeIndex jumps. Without it all rows of a symbol count as consecutive.
+            symbol: Column that names the symbol where X is one DataFrame with rows of many symbols.
+            symbol_embedding: Learned numbers that stand for the symbol beside each row's features,
+                where many symbols are trained together; 0 does not tell the net the symbol. The net
+                `tft` learns `hidden_size` numbers instead, whatever is given here above 0.
+            scale: Standardize features and targets, fitted on training rows only.
+            progress: Show a progress bar; by default where a terminal watches.
+            **settings: Fields of `TrainConfig` and of the net's settings (`NetConfig`,
+                `ALSTMConfig`, `TFTConfig`), under torch's or FreqAI's names.
+
+        Raises:
+            ConfigError: A setting is unknown or wrong.
+        """
+        name = type(self).__name__
         if not isinstance(net, str) and not callable(net):
             raise ConfigError(f"net must be a name or a function that makes a net, not {net!r}.")
         self.net = net
@@ -138,21 +153,50 @@ class SequenceRegressor:
         self.valid_size = valid_size
         self.label_period = parse_count(label_period, 0, "label_period")
         self.step = _checked_step(step)
+        self.symbol = symbol
+        self.symbol_embedding = parse_count(symbol_embedding, 0, "symbol_embedding")
         self.scale = scale
         self.progress = progress
+        config = _net_config_class(net)
         # A net of one's own has its settings in its factory.
-        configs = (NetConfig, TrainConfig) if isinstance(net, str) else (TrainConfig,)
-        parts = split_settings(settings, configs, "SequenceRegressor")
-        self.net_config = parse_settings(NetConfig, parts.get(NetConfig, {}), "SequenceRegressor")
-        self.train_config = parse_train_settings(parts[TrainConfig], "SequenceRegressor")
+        configs = (config, TrainConfig) if isinstance(net, str) else (TrainConfig,)
+        parts = split_settings(settings, configs, name)
+        self.net_config: AnyNetConfig = parse_settings(config, parts.get(config, {}), name)
+        self.train_config = parse_train_settings(parts[TrainConfig], name)
+        self.check_answer_settings()
         self._name: str | None = None
         self._net_settings: dict[str, Any] = {}
         self._pending: dict[str, Tensor] | None = None
         self._scaling: Scaling | None = None
         self._target_mean: list[float] = []
+        self._classes: list[list[Any]] = []
         self._optimizer_state: dict[str, Any] | None = None
         self._single_target = False
+        self.symbols_ = []
         self.net_ = None
+
+    # what a kind of answer decides
+
+    @abstractmethod
+    def check_answer_settings(self) -> None:
+        """Raise ConfigError where loss, interval or class weights do not suit this estimator."""
+
+    @abstractmethod
+    def _read_targets(self, y: Any, inputs: Inputs, classes: list[list[Any]]) -> Targets:
+        """Read targets in the shape of the features; `classes` are those known already."""
+
+    @abstractmethod
+    def _answer_for(self, train: WindowSet, classes: list[list[Any]]) -> Answer:
+        """Return what the outputs of a net trained on `train` mean."""
+
+    @property
+    @abstractmethod
+    def answer(self) -> Answer:
+        """What the outputs of the fitted net mean."""
+
+    @abstractmethod
+    def _blank(self, train: WindowSet, answer: Answer) -> list[float]:
+        """Return the forecast that knows nothing."""
 
     # scikit-learn habits
 
@@ -165,30 +209,39 @@ class SequenceRegressor:
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters; the model counts as not fitted afterwards."""
+        own = {key: value for key, value in params.items() if key in _OWN_PARAMS}
+        config = _net_config_class(own.get("net", self.net))
         parts = split_settings(
             {key: value for key, value in params.items() if key not in _OWN_PARAMS},
-            (NetConfig, TrainConfig),
-            "SequenceRegressor",
+            (config, TrainConfig),
+            type(self).__name__,
         )
         changed = {key: value for part in parts.values() for key, value in part.items()}
-        own = {key: value for key, value in params.items() if key in _OWN_PARAMS}
         kept = self.get_params()
-        if not isinstance(own.get("net", self.net), str):
-            kept = {key: value for key, value in kept.items() if key not in field_names(NetConfig)}
+        if own.get("net", self.net) != self.net:
+            # Another net has other defaults; what was chosen goes with it where it has that.
+            kept = {
+                name: value for name, value in kept.items() if self._goes_with(name, own["net"])
+            }
         # As in the constructor, steps alone decide how long to train.
         if changed.get("n_steps") is not None:
             kept["max_epochs"] = None
         self.__dict__ = type(self)(**{**kept, **own, **changed}).__dict__
         return self
 
+    def _goes_with(self, name: str, net: str | NetFactory) -> bool:
+        if name not in field_names(type(self.net_config)):
+            return True
+        is_chosen = getattr(self.net_config, name) != getattr(type(self.net_config)(), name)
+        return is_chosen and isinstance(net, str) and name in field_names(_net_config_class(net))
+
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's estimator tags; called by scikit-learn alone."""
-        from sklearn.utils import InputTags, RegressorTags, Tags, TargetTags
+        from sklearn.utils import InputTags, Tags, TargetTags
 
         return Tags(
-            estimator_type="regressor",
+            estimator_type=None,
             target_tags=TargetTags(required=True, multi_output=True),
-            regressor_tags=RegressorTags(),
             input_tags=InputTags(allow_nan=True),
         )
 
@@ -198,7 +251,7 @@ class SequenceRegressor:
     def __repr__(self) -> str:
         name = self.net if isinstance(self.net, str) else self.net_name
         state = "fitted" if self.is_fitted else "not fitted"
-        return f"SequenceRegressor(net={name!r}, window={self.window}, {state})"
+        return f"{type(self).__name__}(net={name!r}, window={self.window}, {state})"
 
     @property
     def is_fitted(self) -> bool:
@@ -214,50 +267,60 @@ class SequenceRegressor:
 
     @property
     def target_mean(self) -> FloatArray:
-        """(K,) mean training target in the net's units: the forecast that knows nothing."""
+        """The forecast that knows nothing, in the net's units.
+
+        (K,) mean training target of a regressor, (O,) frequency of each class of a classifier.
+        """
         return np.asarray(self._target_mean)
 
     # fit
 
     def fit(
         self,
-        X: Features,
-        y: Targets,
-        sample_weight: FloatArray | None = None,
-        eval_set: tuple[Features, Targets] | None = None,
+        X: Given,
+        y: Any,
+        sample_weight: Any = None,
+        eval_set: tuple[Given, Any] | None = None,
     ) -> Self:
         """Train on rows in the order of time.
+
+        Many symbols are trained together where X is a list of frames or arrays, a dictionary symbol
+        -> frame, or a DataFrame with the column `symbol`: windows never cross symbols, and batches
+        mix them. Targets and weights then have the same shape.
 
         Args:
             X: (N, F) features.
             y: (N,) or (N, K) targets; NaN where a row has none.
             sample_weight: (N,) weights of the rows' losses.
-            eval_set: (X, y) for early stopping, in place of the last `valid_size` of the rows.
+            eval_set: (X, y) for early stopping, in place of the last `valid_size` of the targets:
+                the last in time where many symbols have a DatetimeIndex, else of each symbol.
 
         Raises:
             DataError: Shapes differ, or too few consecutive rows are left for one window.
             TrainingError: The loss is no longer finite.
         """
-        rows, names = self._rows(X)
-        targets, labels = _targets(y, len(rows))
-        weights = np.ones(len(rows)) if sample_weight is None else np.asarray(sample_weight, float)
-        if weights.shape != (len(rows),):
-            raise DataError(f"sample_weight must have shape ({len(rows)},), not {weights.shape}.")
-        has_window = self._has_window(rows, X)
-        is_target = has_window & finite_rows(targets) & (weights > 0)
-        is_train, is_valid = self._split(is_target, eval_set is not None)
+        inputs = read_inputs(X, self.symbol)
+        targets = self._read_targets(y, inputs, [])
+        weights = self._weights(sample_weight, inputs)
+        has_window = self._has_window(inputs.rows, inputs)
+        is_target = has_window & finite_rows(targets.values) & (weights > 0)
+        is_train, is_valid = self._split(is_target, inputs, eval_set is not None)
         if not is_train.any():
-            raise DataError(_no_window_message(rows, targets, weights, self.window))
-        scaling = Scaling.fit(rows, targets, is_train) if self.scale else None
-        scaled_rows, scaled_targets = _scaled(rows, scaling), _scaled_targets(targets, scaling)
-        train = _masked_set(scaled_rows, scaled_targets, weights, is_train, self.window)
+            raise DataError(_no_window_message(inputs.rows, targets.values, weights, self.window))
+        scaling = self._fit_scaling(inputs, targets.values, is_train) if self.scale else None
+        known = inputs.symbols if self.symbol_embedding else []
+        tensor = _row_tensor(inputs, scaling, known)
+        values = self._scaled_targets(targets.values, scaling)
+        train = build_window_set(tensor, values, weights, is_train, self.window)
         if eval_set is None:
-            valid = _masked_set(train.rows, scaled_targets, weights, is_valid, self.window)
+            valid = build_window_set(tensor, values, weights, is_valid, self.window)
         else:
-            valid = self._eval_windows(eval_set, names, targets.shape[1], scaling)
-        self.fit_windows(train, valid, names, labels)
+            valid = self._eval_windows(eval_set, inputs.names, targets, scaling, known)
+        self.fit_windows(
+            train, valid, inputs.names, targets.names, classes=targets.classes, symbols=known
+        )
         # Only now, so that a training that fails leaves a fitted model as it was.
-        self._scaling, self._single_target = scaling, np.ndim(y) == 1
+        self._scaling, self._single_target = scaling, _is_vector(y)
         return self
 
     def fit_windows(
@@ -267,7 +330,9 @@ class SequenceRegressor:
         feature_names: Sequence[str],
         label_names: Sequence[str],
         *,
-        start_from: SequenceRegressor | None = None,
+        classes: Sequence[Sequence[Any]] = (),
+        symbols: Sequence[str] = (),
+        start_from: SequenceEstimator | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
     ) -> Self:
         """Train on windows whose rows and targets are scaled already.
@@ -277,15 +342,20 @@ class SequenceRegressor:
             valid: Windows for early stopping.
             feature_names: F names.
             label_names: K names.
+            classes: For each target the names of its classes, where targets are their numbers.
+            symbols: Names of the symbols whose numbers stand in the rows' last column, which then
+                is no feature.
             start_from: A fitted model of the same shape whose weights and optimizer state to go on
                 from. It is only read, so it may go on predicting in another thread.
             on_epoch: Called after each epoch.
         """
         config = self.train_config
         device = choose_device(config.device)
-        n_features, n_targets = train.rows.shape[1], train.targets.shape[1]
+        known = [list(names) for names in classes]
+        answer = self._answer_for(train, known)
         with torch_threads(config.num_threads), seeded(config.seed):
-            net = self._new_net(n_features, n_targets).to(device)
+            n_features = train.rows.shape[1] - bool(symbols)
+            net = self._new_net(n_features, answer.n_outputs, len(symbols)).to(device)
             optimizer_state = None
             if start_from is not None:
                 net.load_state_dict(start_from.require_net().state_dict())
@@ -293,13 +363,21 @@ class SequenceRegressor:
             n_epochs = count_epochs(config, max(len(train), 1))
             with epoch_progress(self.progress, n_epochs, self.net_name, on_epoch) as report:
                 trained = fit(
-                    net, train, valid, config, optimizer_state=optimizer_state, on_epoch=report
+                    net,
+                    train,
+                    valid,
+                    config,
+                    answer,
+                    optimizer_state=optimizer_state,
+                    on_epoch=report,
                 )
         self.net_ = net
         self.history_ = trained.history
         self.feature_names_in_ = list(feature_names)
         self.label_names_ = list(label_names)
-        self._target_mean = train.targets.mean(dim=0).tolist()
+        self.symbols_ = list(symbols)
+        self._classes = known
+        self._target_mean = self._blank(train, answer)
         self._optimizer_state = trained.optimizer_state
         self._pending = None
         return self
@@ -310,64 +388,39 @@ class SequenceRegressor:
 
     # predict
 
-    def predict(self, X: Features) -> Any:
-        """Predict each row from the window that ends there.
-
-        Args:
-            X: (N, F) features in the order of time.
-
-        Returns:
-            (N,) or (N, K) predictions as the targets were given, as a Series or DataFrame with the
-            index of `X` where `X` is a DataFrame. NaN where no full, finite window ends.
-
-        Raises:
-            MismatchError: The features are not those that the model was trained on.
-        """
-        self.require_net()
-        rows, names = self._rows(X)
-        _require_features(X, names, self.feature_names_in_)
-        scaled = _scaled(rows, self._scaling)
-        predicted = self.predict_rows(scaled, self._has_window(scaled, X))
-        if self._scaling is not None:
-            predicted = self._scaling.unscale_targets(predicted)
-        if isinstance(X, pd.DataFrame):
-            frame = pd.DataFrame(predicted, index=X.index, columns=self.label_names_)
-            return frame.iloc[:, 0] if self._single_target else frame
-        return predicted[:, 0] if self._single_target else predicted
-
-    def predict_rows(
+    def predict_outputs(
         self, rows: FloatArray, has_window: BoolArray, num_threads: int | None = None
     ) -> FloatArray:
-        """Predict rows that are scaled already.
+        """Return the net's outputs for rows that are scaled already.
 
         Args:
-            rows: (N, F); rows that no window holds may be NaN.
+            rows: (N, F); rows that no window holds may be NaN. With symbols (N, F + 1).
             has_window: (N,) where a full window ends.
             num_threads: CPU threads to use; by default the setting of the training.
 
         Returns:
-            (N, K) in scaled units, NaN without a window.
+            (N, O), NaN without a window.
         """
-        net = self.require_net()
         ends = np.flatnonzero(has_window)
-        result = np.full((len(rows), len(self.label_names_)), np.nan)
+        result = np.full((len(rows), self.answer.n_outputs), np.nan)
         if len(ends):
-            with torch_threads(num_threads or self.train_config.num_threads):
-                tensor = torch.from_numpy(to_float32(rows))
-                predicted = predict_windows(net, tensor, torch.from_numpy(ends), self.window)
-            result[ends] = predicted.numpy()
+            tensor = torch.from_numpy(to_float32(rows))
+            result[ends] = self._outputs_at(tensor, torch.from_numpy(ends), num_threads).numpy()
         return result
 
-    def score(self, X: Features, y: Targets) -> float:
-        """Return R² of the predictions, over the rows that have a prediction and a target."""
-        predicted = np.asarray(self.predict(X)).reshape(len(X), -1)
-        targets, _ = _targets(y, len(X))
-        known = finite_rows(predicted) & finite_rows(targets)
-        if not known.any():
-            raise DataError("No row has both a prediction and a target, so there is no score.")
-        errors = np.square(targets[known] - predicted[known]).sum(axis=0)
-        spread = np.square(targets[known] - targets[known].mean(axis=0)).sum(axis=0)
-        return float(np.mean(1 - errors / np.where(spread > 0, spread, 1)))
+    def _outputs_at(self, rows: Tensor, ends: Tensor, num_threads: int | None = None) -> Tensor:
+        net = self.require_net()
+        with torch_threads(num_threads or self.train_config.num_threads):
+            return predict_windows(net, rows, ends, self.window)
+
+    def _outputs(self, X: Given) -> tuple[Inputs, FloatArray]:
+        """Return the outputs (N, O) for a user's features."""
+        self.require_net()
+        inputs = read_inputs(X, self.symbol)
+        inputs.require_features(self.feature_names_in_)
+        tensor = _row_tensor(inputs, self._scaling, self.symbols_)
+        has_window = self._has_window(tensor.numpy(), inputs)
+        return inputs, self.predict_outputs(tensor.numpy(), has_window)
 
     # files
 
@@ -376,7 +429,7 @@ class SequenceRegressor:
         write_checkpoint(self.to_checkpoint(), Path(path))
 
     @classmethod
-    def load(cls, path: str | Path, net: NetFactory | None = None) -> SequenceRegressor:
+    def load(cls, path: str | Path, net: NetFactory | None = None) -> Self:
         """Read a model from a file without executing anything that it holds.
 
         Args:
@@ -392,7 +445,7 @@ class SequenceRegressor:
         elif model.net_ is None:
             raise MismatchError(
                 f"{path} holds the weights of {model.net_name!r}, a net of your own: pass the "
-                f"function that makes it, SequenceRegressor.load(path, net=make_net)."
+                f"function that makes it, {cls.__name__}.load(path, net=make_net)."
             )
         return model
 
@@ -417,11 +470,23 @@ class SequenceRegressor:
             single_target=self._single_target,
             history=self.history_.to_dict(),
             optimizer_state=self._optimizer_state,
+            kind=self.kind,
+            classes=self._classes,
+            symbols=self.symbols_,
         )
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> SequenceRegressor:
-        """Build a model from what a file holds; a net of one's own waits for `bind`."""
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
+        """Build a model from what a file holds; a net of one's own waits for `bind`.
+
+        Raises:
+            MismatchError: It is the file of another kind of model, or of another version.
+        """
+        if checkpoint.kind != cls.kind:
+            raise MismatchError(
+                f"The model file holds a {checkpoint.kind}, and {cls.__name__} is a {cls.kind}: "
+                f"read it with freqai_lstm_plugins.load_model."
+            )
         settings = checkpoint.train_settings | checkpoint.data_settings
         if not checkpoint.is_own_net:
             settings |= checkpoint.net_settings
@@ -443,6 +508,8 @@ class SequenceRegressor:
         model._target_mean = checkpoint.target_mean
         model._single_target = checkpoint.single_target
         model._optimizer_state = checkpoint.optimizer_state
+        model._classes = checkpoint.classes
+        model.symbols_ = checkpoint.symbols
         model._pending = checkpoint.state_dict
         if not checkpoint.is_own_net:
             model._load_pending()
@@ -476,7 +543,9 @@ class SequenceRegressor:
         if self.net_ is not None:
             return self.net_
         if self._pending is None:
-            raise ConfigError("This SequenceRegressor is not fitted yet: call fit or load first.")
+            raise ConfigError(
+                f"This {type(self).__name__} is not fitted yet: call fit or load first."
+            )
         raise MismatchError(
             f"This model file holds the weights of {self.net_name!r} and not its class. "
             f"Run with --freqaimodel {self.net_name}, which is expected in the file "
@@ -502,10 +571,19 @@ class SequenceRegressor:
             figure.savefig(path, dpi=120)
         return figure
 
-    def _new_net(self, n_features: int, n_targets: int) -> nn.Module:
+    def _new_net(self, n_features: int, n_outputs: int, n_symbols: int = 0) -> nn.Module:
+        size = self.symbol_embedding if n_symbols else 0
         if isinstance(self.net, str):
-            return build_net(self.net, n_features, n_targets, self.net_config)
-        net = self.net(n_features, n_targets)
+            if n_symbols and issubclass(net_class(self.net), TFTNet):
+                net = build_net(self.net, n_features, n_outputs, self.net_config, n_symbols)
+                return panel_net(net, n_symbols, 0)
+            net = build_net(self.net, n_features + size, n_outputs, self.net_config)
+        else:
+            net = self._own_net(self.net, n_features + size, n_outputs)
+        return panel_net(net, n_symbols, size) if n_symbols else net
+
+    def _own_net(self, factory: NetFactory, n_features: int, n_outputs: int) -> nn.Module:
+        net = factory(n_features, n_outputs)
         if not isinstance(net, nn.Module):
             raise ConfigError(
                 f"{self.net_name}: building the net gave a {type(net).__name__}, not a torch "
@@ -518,7 +596,8 @@ class SequenceRegressor:
     def _load_pending(self) -> None:
         assert self._pending is not None
         with seeded(0):
-            net = self._new_net(len(self.feature_names_in_), len(self.label_names_))
+            n_outputs = self.answer.n_outputs
+            net = self._new_net(len(self.feature_names_in_), n_outputs, len(self.symbols_))
         try:
             net.load_state_dict(self._pending)
         except RuntimeError as error:
@@ -533,80 +612,117 @@ class SequenceRegressor:
 
     # rows
 
-    def _rows(self, X: Features) -> tuple[FloatArray, list[str]]:
-        rows = _numbers("X", X)
-        if rows.ndim != 2 or rows.shape[1] == 0:
-            raise DataError(f"X must have shape (rows, features), not {rows.shape}.")
-        columns = X.columns if isinstance(X, pd.DataFrame) else range(rows.shape[1])
-        prefix = "" if isinstance(X, pd.DataFrame) else "x"
-        return rows, [f"{prefix}{name}" for name in columns]
+    def _weights(self, sample_weight: Any, inputs: Inputs) -> FloatArray:
+        if sample_weight is None:
+            return np.ones(len(inputs))
+        weights, _ = inputs.arrange(
+            sample_weight, "sample_weight", lambda part: numbers_of("sample_weight", part)
+        )
+        if weights.shape != (len(inputs), 1):
+            raise DataError(
+                f"sample_weight must have one number a row of X, its shape is {weights.shape}."
+            )
+        return weights[:, 0].astype(float)
 
-    def _has_window(self, rows: FloatArray, X: Features) -> BoolArray:
-        follows = None
-        if self.step is not None:
-            if not isinstance(X, pd.DataFrame) or not isinstance(X.index, pd.DatetimeIndex):
-                raise DataError(
-                    f"step = {self.step!r} needs a DataFrame with a DatetimeIndex, to see where "
-                    f"time jumps."
-                )
-            step = pd.Timedelta(self.step).to_timedelta64()
-            follows = consecutive_in_time(X.index.to_numpy(), step)
-        return window_ends(finite_rows(rows), self.window, follows)
+    def _has_window(self, rows: FloatArray, inputs: Inputs) -> BoolArray:
+        return window_ends(finite_rows(rows), self.window, inputs.follows(self.step))
 
-    def _split(self, is_target: BoolArray, has_eval_set: bool) -> tuple[BoolArray, BoolArray]:
-        nothing = np.zeros_like(is_target)
-        if has_eval_set or self.valid_size == 0:
-            return is_target, nothing
-        target_rows = np.flatnonzero(is_target)
-        is_valid = nothing.copy()
-        n_valid = round(len(target_rows) * self.valid_size)
-        is_valid[target_rows[len(target_rows) - n_valid :]] = True
-        return purged(is_target & ~is_valid, is_valid, self.label_period), is_valid
+    def _split(
+        self, is_target: BoolArray, inputs: Inputs, has_eval_set: bool
+    ) -> tuple[BoolArray, BoolArray]:
+        """Return which targets are for training and which for validation."""
+        is_valid = np.zeros_like(is_target)
+        if has_eval_set or self.valid_size == 0 or not is_target.any():
+            return is_target, is_valid
+        ranges = [np.flatnonzero(inputs.codes == code) for code in np.unique(inputs.codes)]
+        if inputs.symbols and inputs.times is not None:
+            # One moment for all symbols, so that none shows another's future.
+            times = np.sort(inputs.times[is_target])
+            n_valid = round(len(times) * self.valid_size)
+            if n_valid:
+                is_valid = is_target & (inputs.times >= times[len(times) - n_valid])
+        else:
+            for rows in ranges:
+                own = rows[is_target[rows]]
+                is_valid[own[len(own) - round(len(own) * self.valid_size) :]] = True
+        is_train = is_target & ~is_valid
+        for rows in ranges:
+            is_train[rows] = purged(is_train[rows], is_valid[rows], self.label_period)
+        return is_train, is_valid
+
+    def _fit_scaling(self, inputs: Inputs, targets: FloatArray, is_train: BoolArray) -> Scaling:
+        seen = finite_rows(inputs.rows)
+        for code in np.unique(inputs.codes):
+            # Rows up to a symbol's last training target are context of training windows.
+            rows = np.flatnonzero(inputs.codes == code)
+            trained = np.flatnonzero(is_train[rows])
+            seen[rows[trained[-1] + 1 if len(trained) else 0 :]] = False
+        return Scaling.fit(inputs.rows, targets, seen, is_train)
+
+    def _scaled_targets(self, targets: FloatArray, scaling: Scaling | None) -> FloatArray:
+        return targets if scaling is None else scaling.scale_targets(targets)
 
     def _eval_windows(
         self,
-        eval_set: tuple[Features, Targets],
+        eval_set: tuple[Given, Any],
         names: list[str],
-        n_targets: int,
+        targets: Targets,
         scaling: Scaling | None,
+        known: list[str],
     ) -> WindowSet:
-        X, y = eval_set
-        rows, eval_names = self._rows(X)
-        targets, _ = _targets(y, len(rows))
-        _require_features(X, eval_names, names)
-        if targets.shape[1] != n_targets:
-            raise DataError(f"eval_set has {targets.shape[1]} targets, y has {n_targets}.")
-        scaled, ones = _scaled(rows, scaling), np.ones(len(rows))
-        has_window = self._has_window(scaled, X)
-        valid = _masked_set(
-            scaled, _scaled_targets(targets, scaling), ones, has_window, self.window
+        inputs = read_inputs(eval_set[0], self.symbol)
+        found = self._read_targets(eval_set[1], inputs, targets.classes)
+        inputs.require_features(names)
+        if found.values.shape[1] != targets.values.shape[1]:
+            raise DataError(
+                f"eval_set has {found.values.shape[1]} targets, y has {targets.values.shape[1]}."
+            )
+        tensor = _row_tensor(inputs, scaling, known)
+        valid = build_window_set(
+            tensor,
+            self._scaled_targets(found.values, scaling),
+            np.ones(len(inputs)),
+            self._has_window(tensor.numpy(), inputs),
+            self.window,
         )
         if len(valid) == 0:
             raise DataError(
-                f"eval_set: nowhere in its {len(rows)} rows do {self.window} consecutive usable "
+                f"eval_set: nowhere in its {len(inputs)} rows do {self.window} consecutive usable "
                 f"rows end at a target. Give more rows, or none to keep the last of X instead."
             )
         return valid
 
 
-def _scaled(rows: FloatArray, scaling: Scaling | None) -> FloatArray:
-    if scaling is None:
-        return rows
-    return scaling.scale_rows(rows)
+def _row_tensor(inputs: Inputs, scaling: Scaling | None, known: list[str]) -> Tensor:
+    """Return what a net sees: (N, F) scaled features, with the symbol's number where it is told.
+
+    Raises:
+        MismatchError: A symbol is none of those `known` to the net.
+    """
+    rows = inputs.rows if scaling is None else scaling.scale_rows(inputs.rows)
+    if known:
+        unknown = [name for name in inputs.symbols if name not in known]
+        if unknown or not inputs.symbols:
+            what = f"not {unknown[0]!r}" if unknown else "and X names none"
+            raise MismatchError(
+                f"The model was trained on the symbols {', '.join(known)}, {what}. Give X in the "
+                f"shape that it was trained on, or train with symbol_embedding = 0."
+            )
+        numbers = np.array([known.index(name) for name in inputs.symbols], dtype=np.float32)
+        rows = np.column_stack([to_float32(rows), numbers[inputs.codes]])
+    return torch.from_numpy(to_float32(rows))
 
 
-def _scaled_targets(targets: FloatArray, scaling: Scaling | None) -> FloatArray:
-    return targets if scaling is None else scaling.scale_targets(targets)
+def _is_vector(y: Any) -> bool:
+    if isinstance(y, dict):
+        y = next(iter(y.values()))
+    elif isinstance(y, list | tuple) and isinstance(y[0], np.ndarray | pd.Series | pd.DataFrame):
+        y = y[0]
+    return np.ndim(y) == 1
 
 
-def _require_features(X: Features, found: list[str], expected: list[str]) -> None:
-    # An array has no names to compare.
-    if isinstance(X, pd.DataFrame):
-        require_names("features", found, expected)
-    elif len(found) != len(expected):
-        raise MismatchError(
-            f"The model was trained on {len(expected)} features, {len(found)} are given."
-        )
+def _net_config_class(net: str | NetFactory) -> type[NetConfig] | type[TFTConfig]:
+    return net_class(net).config if isinstance(net, str) else NetConfig
 
 
 def _checked_step(step: Any) -> str | None:
@@ -621,21 +737,8 @@ def _checked_step(step: Any) -> str | None:
     return str(step)
 
 
-def _numbers(name: str, values: Features | Targets) -> FloatArray:
-    try:
-        if isinstance(values, pd.DataFrame):
-            is_float32 = all(dtype == np.float32 for dtype in values.dtypes)
-            kind = np.float32 if is_float32 else np.float64
-            return values.to_numpy(dtype=kind, na_value=np.nan)
-        # Other floats as they are: a matrix of float32 may be most of the memory there is.
-        is_float32 = getattr(values, "dtype", None) == np.float32
-        return np.asarray(values, dtype=np.float32 if is_float32 else np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} holds more than numbers: {error}.") from error
-
-
 def _unbound(name: str) -> NetFactory:
-    def build(n_features: int, n_targets: int) -> nn.Module:
+    def build(n_features: int, n_outputs: int) -> nn.Module:
         raise MismatchError(f"The net {name!r} is defined in your own file, and not loaded yet.")
 
     build.__name__ = name
@@ -649,31 +752,6 @@ def _device_here(name: str) -> torch.device:
     except ConfigError:
         logger.warning("Device %r is not available here; the model runs on the CPU.", name)
         return torch.device("cpu")
-
-
-def _targets(y: Targets, n_rows: int) -> tuple[FloatArray, list[str]]:
-    if isinstance(y, pd.DataFrame):
-        names = [str(name) for name in y.columns]
-    elif isinstance(y, pd.Series) and y.name is not None:
-        names = [str(y.name)]
-    else:
-        names = []
-    targets = _numbers("y", y)
-    targets = targets.reshape(-1, 1) if targets.ndim == 1 else targets
-    if targets.ndim != 2 or len(targets) != n_rows or targets.shape[1] == 0:
-        raise DataError(f"y must have one row a row of X ({n_rows}), its shape is {np.shape(y)}.")
-    return targets, names or [f"y{i}" for i in range(targets.shape[1])]
-
-
-def _masked_set(
-    rows: FloatArray | Tensor,
-    targets: FloatArray,
-    weights: FloatArray,
-    mask: BoolArray,
-    window: int,
-) -> WindowSet:
-    tensor = rows if isinstance(rows, Tensor) else torch.from_numpy(to_float32(rows))
-    return build_window_set(tensor, targets, weights, mask, window)
 
 
 def _no_window_message(

@@ -24,18 +24,18 @@ class Scaling:
     target_std: list[float]
 
     @classmethod
-    def fit(cls, rows: FloatArray, targets: FloatArray, is_train: BoolArray) -> Self:
+    def fit(
+        cls, rows: FloatArray, targets: FloatArray, is_seen: BoolArray, is_train: BoolArray
+    ) -> Self:
         """Measure training rows.
 
         Args:
-            rows: (N, F); rows that are not finite do not count.
+            rows: (N, F).
             targets: (N, K).
-            is_train: (N,) rows whose targets are trained on. Rows up to the last of them are
-                context of training windows, so their features are training features too.
+            is_seen: (N,) rows of finite features that training windows may hold.
+            is_train: (N,) rows whose targets are trained on.
         """
-        seen = finite_rows(rows)
-        seen[np.flatnonzero(is_train)[-1] + 1 :] = False
-        return cls(*_moments(rows, seen), *_moments(targets, is_train))
+        return cls(*_moments(rows, is_seen), *_moments(targets, is_train))
 
     def scale_rows(self, rows: FloatArray) -> npt.NDArray[np.float32]:
         """Standardize features (N, F) to float32; rows that are not finite become NaN."""

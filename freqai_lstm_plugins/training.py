@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from freqai_lstm_plugins.answers import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import RecurrentNet
@@ -39,8 +40,8 @@ PREDICT_BATCH = 512
 class Epoch:
     """What one pass over the training windows gave.
 
-    Losses are weighted mean squared errors in scaled target units; `valid_loss` is None without
-    validation windows.
+    Losses are weighted means of the answer's loss, in scaled target units; `valid_loss` is None
+    without validation windows.
     """
 
     number: int
@@ -156,6 +157,7 @@ def fit(
     train: WindowSet,
     valid: WindowSet | None,
     config: TrainConfig,
+    answer: Answer | None = None,
     *,
     optimizer_state: dict[str, Any] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
@@ -163,11 +165,13 @@ def fit(
     """Train `net` in place and leave the best weights in it.
 
     Args:
-        net: Maps (B, W, F) to (B, K), on the device to train on.
+        net: Maps (B, W, F) to (B, O), on the device to train on.
         train: Windows to learn from.
         valid: Windows that decide the best epoch and early stopping; None or empty trains all
             epochs and keeps the last weights.
         config: Training settings.
+        answer: What the net's outputs mean; by default one number a target, whose squared error
+            counts.
         optimizer_state: State of an earlier training to go on from.
         on_epoch: Called after each epoch.
 
@@ -184,7 +188,8 @@ def fit(
     device = next(net.parameters()).device
     train = train.to(device)
     valid = valid.to(device) if valid is not None and len(valid) else None
-    _check_output(net, train)
+    answer = answer or Numbers(train.targets.shape[1])
+    _check_output(net, train, answer)
     _check_supervision(net, config.supervision)
     optimizer = _optimizer(net, config, optimizer_state)
     n_epochs = count_epochs(config, len(train))
@@ -197,8 +202,8 @@ def fit(
     for number in range(1, n_epochs + 1):
         started = time.perf_counter()
         rate = float(optimizer.param_groups[0]["lr"])
-        train_loss = _run_epoch(net, train, optimizer, config, generator)
-        valid_loss = None if valid is None else mean_loss(net, valid)
+        train_loss = _run_epoch(net, train, answer, optimizer, config, generator)
+        valid_loss = None if valid is None else mean_loss(net, valid, answer)
         watched = train_loss if valid_loss is None else valid_loss
         if not (math.isfinite(train_loss) and math.isfinite(watched)):
             raise TrainingError(_divergence_message(number, train_loss, valid_loss, config))
@@ -257,17 +262,23 @@ def _check_supervision(net: nn.Module, supervision: str) -> None:
         )
 
 
-def _check_output(net: nn.Module, train: WindowSet) -> None:
+def _check_output(net: nn.Module, train: WindowSet, answer: Answer) -> None:
     net.eval()
     with torch.no_grad():
         output = net(gather_windows(train.rows, train.ends[:1], train.window))
-    expected = (1, train.targets.shape[1])
+    expected = (1, answer.n_outputs)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if shape != expected:
         raise DataError(
             f"The net maps one window (1, {train.window}, {train.rows.shape[1]}) to {shape}, but "
-            f"the targets need {expected}: its last layer must give one number a target."
+            f"the targets need {expected}: its last layer must give one number {_each(answer)}."
         )
+
+
+def _each(answer: Answer) -> str:
+    if isinstance(answer, Quantiles):
+        return f"for each of the quantiles {list(answer.levels)} of each target"
+    return "a target" if isinstance(answer, Numbers) else "a class"
 
 
 @dataclass(frozen=True)
@@ -326,6 +337,7 @@ _BATCHES = {"exact": _exact_batches, "dense": _dense_batches}
 def _run_epoch(
     net: nn.Module,
     train: WindowSet,
+    answer: Answer,
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
     generator: torch.Generator,
@@ -333,16 +345,20 @@ def _run_epoch(
     net.train()
     total = torch.zeros((), device=train.ends.device)
     for batch in _BATCHES[config.supervision](train, config.batch_size, generator):
-        loss = _train_step(net, batch, optimizer, config.gradient_clip)
+        loss = _train_step(net, batch, answer, optimizer, config.gradient_clip)
         total += loss * len(batch.targets)
     return float(total.item()) / len(train)
 
 
 def _train_step(
-    net: nn.Module, batch: _Batch, optimizer: torch.optim.Optimizer, gradient_clip: float
+    net: nn.Module,
+    batch: _Batch,
+    answer: Answer,
+    optimizer: torch.optim.Optimizer,
+    gradient_clip: float,
 ) -> Tensor:
     optimizer.zero_grad(set_to_none=True)
-    loss = (squared_error(batch.predict(net), batch.targets) * batch.weights).mean()
+    loss = (answer.loss(batch.predict(net), batch.targets) * batch.weights).mean()
     loss.backward()
     if gradient_clip:
         nn.utils.clip_grad_norm_(net.parameters(), gradient_clip)
@@ -350,19 +366,15 @@ def _train_step(
     return loss.detach()
 
 
-def squared_error(prediction: Tensor, targets: Tensor) -> Tensor:
-    """Return each window's squared error, a mean over its targets: (B, K), (B, K) -> (B,)."""
-    return (prediction - targets).square().mean(dim=1)
-
-
 @torch.no_grad()
-def mean_loss(net: nn.Module, windows: WindowSet) -> float:
-    """Return the weighted mean loss of `net` in evaluation mode."""
+def mean_loss(net: nn.Module, windows: WindowSet, answer: Answer | None = None) -> float:
+    """Return the weighted mean loss of `net` in evaluation mode; `answer` as in `fit`."""
+    answer = answer or Numbers(windows.targets.shape[1])
     net.eval()
     total = torch.zeros((), device=windows.ends.device)
     for batch in torch.arange(len(windows), device=windows.ends.device).split(PREDICT_BATCH):
         predicted = _predict_batch(net, windows.rows, windows.ends[batch], windows.window)
-        total += (squared_error(predicted, windows.targets[batch]) * windows.weights[batch]).sum()
+        total += (answer.loss(predicted, windows.targets[batch]) * windows.weights[batch]).sum()
     return float((total / windows.weights.sum()).item())
 
 
@@ -377,7 +389,7 @@ def predict_windows(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> 
         window: W.
 
     Returns:
-        (M, K) float32 predictions on the CPU.
+        (M, O) float32 outputs on the CPU.
     """
     device = next(net.parameters()).device
     rows, ends = rows.to(device), ends.to(device)

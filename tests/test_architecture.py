@@ -23,17 +23,23 @@ LEVELS = {
     "freqaimodels": 2,
     "freqai": 3,
     "replay": 3,
-    "estimator": 4,
-    "progress": 5,
-    "scaling": 5,
-    "plots": 5,
-    "training": 6,
-    "checkpoint": 6,
-    "nets": 7,
-    "windows": 7,
-    "config": 8,
-    "files": 9,
-    "errors": 9,
+    "models": 4,
+    "regressor": 5,
+    "classifier": 5,
+    "estimator": 6,
+    "inputs": 7,
+    "intervals": 7,
+    "progress": 8,
+    "scaling": 8,
+    "plots": 8,
+    "training": 9,
+    "checkpoint": 9,
+    "answers": 10,
+    "nets": 10,
+    "windows": 10,
+    "config": 11,
+    "files": 12,
+    "errors": 12,
 }
 HOST_FOLDERS = {"freqai", "freqaimodels", "userdir"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -74,8 +80,8 @@ def test_imports_run_downwards(path):
         if module.startswith(f"{NAME}."):
             target = module.split(".")[1]
             if target not in LEVELS:
-                # A name of the package itself: only the estimator stands behind one.
-                target = {"SequenceRegressor": "estimator", "__version__": "errors"}[target]
+                # A name of the package itself.
+                target = {"SequenceRegressor": "regressor", "__version__": "errors"}[target]
             same = target == part(path)
             assert same or LEVELS[part(path)] < LEVELS[target], f"{path.name} imports {module}"
 
@@ -93,10 +99,10 @@ def test_no_import_inside_a_function_runs_upwards_but_one():
             continue
         for module in imports(path):
             target = module.split(".")[1] if module.startswith(f"{NAME}.") else None
-            if LEVELS.get(target, 9) < LEVELS[part(path)]:
+            if LEVELS.get(target, 99) < LEVELS[part(path)]:
                 upward.add((part(path), target))
     # freqtrade asks what it finds in a model file to make the model.
-    assert upward == {("checkpoint", "estimator")}
+    assert upward == {("checkpoint", "models")}
 
 
 def test_every_part_has_its_level():
@@ -148,8 +154,13 @@ except MissingExtraError as error:
 
 
 def test_the_public_names_are_these():
-    assert freqai_lstm_plugins.__all__ == ["SequenceRegressor", "__version__"]
+    assert freqai_lstm_plugins.__all__ == [
+        "SequenceClassifier",
+        "SequenceRegressor",
+        "__version__",
+        "load_model",
+    ]
     pytest.importorskip("freqtrade")
     from freqai_lstm_plugins import freqai
 
-    assert freqai.__all__ == ["SequenceRegressorModel"]
+    assert freqai.__all__ == ["SequenceClassifierModel", "SequenceRegressorModel"]

@@ -43,7 +43,7 @@ def refused(error, message, call):
 
 
 SETTINGS = [
-    ({"net": "lstn"}, "unknown net 'lstn': the nets are lstm, gru. Did you mean 'lstm'"),
+    ({"net": "lstn"}, "unknown net 'lstn': the nets are lstm, gru, alstm, tft. Did you mean 'lstm'"),
     ({"net": ""}, "unknown net '': the nets are lstm, gru"),
     ({"net": 3}, "net must be a name or a function that makes a net, not 3"),
     ({"window": 0}, "window must be an integer of at least 1, not 0"),
@@ -114,7 +114,7 @@ FITS = {
     ),
     "a weight less": (
         lambda: fit(rows(), targets(), sample_weight=np.ones(3)),
-        r"sample_weight must have shape \(60,\), not \(3,\)",
+        r"sample_weight must have one row a row of X \(60\), its shape is \(3,\)",
     ),
     "a purge of everything": (
         lambda: fit(rows(), targets(), label_period=200),

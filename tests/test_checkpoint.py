@@ -202,7 +202,7 @@ def test_a_torchscript_file_is_told_apart_and_not_run(tmp_path):
 
 def test_a_newer_format_asks_for_an_upgrade(file):
     rewritten(file, format_version=99)
-    with pytest.raises(NewerFormatError, match=r"version 99; .*reads up to 1. Upgrade"):
+    with pytest.raises(NewerFormatError, match=r"version 99; .*reads up to 2. Upgrade"):
         read_checkpoint(file)
 
 

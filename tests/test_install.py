@@ -19,6 +19,10 @@ def test_every_file_is_written_into_a_directory_that_did_not_exist(tmp_path):
     assert set(states(files)) == {
         "LeaLSTMRegressor.py",
         "LeaGRURegressor.py",
+        "LeaALSTMRegressor.py",
+        "LeaTFTRegressor.py",
+        "LeaLSTMClassifier.py",
+        "LeaGRUClassifier.py",
         "LeaFreqAIStrategy.py",
         "config-lea.json",
     }

@@ -13,7 +13,6 @@ from freqai_lstm_plugins.nets.tft import (
     GatedResidualNetwork,
     GatedSkip,
     InterpretableMultiHeadAttention,
-    QuantileHeads,
     TFTNet,
     VariableSelectionNetwork,
 )
@@ -154,7 +153,7 @@ def lstm_by_hand(w, prefix, rows, h, c):
 
 
 def net_by_hand(w, window, num_heads, symbol=None):
-    """Return raw heads (K * Q,), attention (W,) and variable weights (W, F) of one window."""
+    """Return outputs (K,), attention (W,) and variable weights (W, F) of one window."""
     contexts = [None, None, np.zeros(H), np.zeros(H)]
     if symbol is not None:
         embedded = w["static.embedding.weight"][symbol]
@@ -170,7 +169,7 @@ def net_by_hand(w, window, num_heads, symbol=None):
     attended = skip_by_hand(w, "attention_skip.", found, enriched[-1])
     fed = grn_by_hand(w, "feed_forward.", attended)
     state = skip_by_hand(w, "decoder_skip.", fed, local[-1])
-    return w["head.linear.weight"] @ state + w["head.linear.bias"], look, np.array(weights)
+    return w["head.weight"] @ state + w["head.bias"], look, np.array(weights)
 
 
 def assert_same(tensor, expected):
@@ -312,20 +311,6 @@ def test_attention_is_the_mean_of_heads_that_share_their_values(num_heads):
     assert attention.value.weight.shape == (H // num_heads, H)
 
 
-@pytest.mark.parametrize("quantiles", [(0.5,), (0.1, 0.5, 0.9), (0.05, 0.2, 0.5, 0.6, 0.7)])
-def test_quantiles_are_the_median_and_steps_away_from_it(quantiles):
-    head = QuantileHeads(H, K, quantiles)
-    raw = array(head.linear(randn(B, H))).reshape(B, K, len(quantiles))
-    steps = np.log1p(np.exp(raw))
-    m = quantiles.index(0.5)
-    expected = raw.copy()
-    for q in range(m + 1, len(quantiles)):
-        expected[..., q] = expected[..., q - 1] + steps[..., q]
-    for q in range(m - 1, -1, -1):
-        expected[..., q] = expected[..., q + 1] - steps[..., q]
-    assert_same(head(randn(B, H)), expected)
-
-
 @pytest.mark.parametrize("n_symbols", [0, S])
 def test_the_whole_net_is_what_the_equations_say(n_symbols, x, symbol):
     net = build(n_symbols=n_symbols, num_heads=2).eval()
@@ -336,29 +321,26 @@ def test_the_whole_net_is_what_the_equations_say(n_symbols, x, symbol):
         net_by_hand(w, *pair[:1], 2, pair[1]) for pair in zip(array(x), symbols, strict=True)
     ]
     raw, looks, weights = zip(*by_window, strict=True)
-    assert_same(net(*args), np.array(raw).reshape(B, K, 3)[..., 1])
+    assert_same(net(*args), np.array(raw))
     assert_same(net.attention(*args), looks)
     assert_same(net.variable_weights(*args), weights)
 
 
-def test_shapes_and_what_forward_is(call):
+def test_shapes_and_what_reading_the_weights_changes(call):
     net, args = call
-    net.eval()
-    quantiles = net.quantiles(*args)
-    assert quantiles.shape == (B, K, 3)
-    assert torch.equal(net(*args), quantiles[..., 1])
+    before = net.eval()(*args)
+    assert before.shape == (B, K)
     weights, attention = net.variable_weights(*args), net.attention(*args)
     assert weights.shape == (B, W, F)
     assert attention.shape == (B, W)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, W))
     torch.testing.assert_close(attention.sum(-1), torch.ones(B))
-    assert torch.equal(net(*args), quantiles[..., 1])
+    assert torch.equal(net(*args), before)
 
 
-@pytest.mark.parametrize("result", ["forward", "quantiles"])
-def test_every_parameter_gets_a_gradient(call, result):
+def test_every_parameter_gets_a_gradient(call):
     net, args = call
-    getattr(net, result)(*args).square().sum().backward()
+    net(*args).square().sum().backward()
     assert [name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -402,17 +384,8 @@ def test_a_missing_or_an_unasked_symbol_is_refused(x, symbol):
 
 
 def test_the_smallest_net_works():
-    net = TFTNet(1, 1, hidden_size=1, num_heads=1, quantiles=[0.5], n_symbols=1)
+    net = TFTNet(1, 1, hidden_size=1, num_heads=1, n_symbols=1)
     assert net(randn(2, 1, 1), torch.zeros(2, dtype=torch.long)).isfinite().all()
-
-
-def test_quantiles_never_cross_however_far_the_weights_go(x):
-    net = build(quantiles=(0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99))
-    for scale in (1, 10, 1000):
-        with torch.no_grad():
-            net.head.linear.weight.normal_(0, scale)
-            net.head.linear.bias.normal_(0, scale)
-        assert (net.quantiles(100 * x).diff(dim=-1) >= 0).all()
 
 
 def test_a_hidden_size_that_heads_do_not_divide_is_refused_with_both():
@@ -420,15 +393,6 @@ def test_a_hidden_size_that_heads_do_not_divide_is_refused_with_both():
         TFTNet(F, K, hidden_size=30, num_heads=4)
     with pytest.raises(ConfigError, match="num_heads must be an integer of at least 1, not 0"):
         TFTNet(F, K, num_heads=0)
-
-
-@pytest.mark.parametrize(
-    "quantiles",
-    [(), (0.1, 0.9), (0.5, 0.1), (0.1, 0.1, 0.5), (0, 0.5), (0.5, 1), (0.5, float("nan"))],
-)
-def test_quantiles_that_make_no_sense_are_refused(quantiles):
-    with pytest.raises(ConfigError, match=r"quantiles must rise between 0 and 1 with 0\.5"):
-        TFTNet(F, K, quantiles=quantiles)
 
 
 def train(net, loss_of, steps, learning_rate):
@@ -458,22 +422,6 @@ def test_the_variable_that_carries_the_signal_gets_the_biggest_weight():
     assert before.argmax() != 3
     assert after.argmax() == 3
     assert after[3] > 0.5
-
-
-def test_the_quantile_loss_gives_each_quantile_its_share():
-    """What is left over when nothing can be foreseen is the target's own distribution."""
-    quantiles = torch.tensor([0.1, 0.5, 0.9])
-    x, target = randn(512, 1, 1), randn(512, 1, seed=2)
-    torch.manual_seed(0)
-    net = TFTNet(1, 1, hidden_size=4, dropout=0.0)
-
-    def loss():
-        error = target.unsqueeze(-1) - net.quantiles(x)
-        return torch.maximum(quantiles * error, (quantiles - 1) * error).mean()
-
-    train(net, loss, 150, 0.02)
-    share = (target.unsqueeze(-1) <= net.quantiles(x)).double().mean(dim=(0, 1))
-    torch.testing.assert_close(share, quantiles.double(), atol=0.03, rtol=0)
 
 
 def test_one_layer_builds_without_a_warning_about_dropout(x):

@@ -1,8 +1,10 @@
-"""FreqAI's contract on top of the sequence regressor.
+"""FreqAI adapter: FreqAI's contract on top of the estimators.
 
-Derive your own FreqAI model from `SequenceRegressorModel` and override `build_net`.
+Derive your own FreqAI model from `SequenceRegressorModel` or `SequenceClassifierModel` and override
+`build_net`.
 """
 
-from freqai_lstm_plugins.freqai.model import SequenceRegressorModel
+from freqai_lstm_plugins.freqai.classifier import SequenceClassifierModel
+from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel
 
-__all__ = ["SequenceRegressorModel"]
+__all__ = ["SequenceClassifierModel", "SequenceRegressorModel"]

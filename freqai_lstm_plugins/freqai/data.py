@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,38 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.errors import CheckpointError
-from freqai_lstm_plugins.estimator import SequenceRegressor
 from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.models import from_checkpoint
 
 logger = logging.getLogger(__name__)
 
 
 class DurableDataDrawer(FreqaiDataDrawer):
-    """A data drawer whose files survive a crash, and whose models keep to their own scaling."""
+    """A data drawer whose files survive a crash, and whose models keep to their own scaling.
+
+    Args:
+        full_path: Folder of the identifier.
+        config: freqtrade's config.
+        extra_columns: Tells from the labels which columns predictions have beside them.
+    """
+
+    def __init__(
+        self,
+        full_path: Path,
+        config: dict[str, Any],
+        extra_columns: Callable[[list[str]], list[str]] = lambda labels: [],
+    ) -> None:
+        super().__init__(full_path, config)
+        self.extra_columns = extra_columns
+
+    def return_null_values_to_strategy(
+        self, dataframe: pd.DataFrame, dk: FreqaiDataKitchen
+    ) -> None:
+        """Give the strategy zeros in every column that a prediction would have."""
+        super().return_null_values_to_strategy(dataframe, dk)
+        for name in self.extra_columns(dk.label_list):
+            for column in (name, f"{name}_mean", f"{name}_std"):
+                dk.return_dataframe[column] = 0
 
     def save_data(self, model: Any, coin: str, dk: FreqaiDataKitchen) -> None:
         """Save a model, and tie it to the pipelines that scale its rows.
@@ -61,7 +86,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         if model is None:
             stem = Path(dk.data_path) / dk.model_filename
             content = read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
-            model = SequenceRegressor.from_checkpoint(content)
+            model = from_checkpoint(content)
             model.host_state = _read_host_state(stem)
             self.model_dictionary[coin] = model
         dk.data, dk.feature_pipeline, dk.label_pipeline = model.host_state

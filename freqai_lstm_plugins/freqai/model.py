@@ -1,4 +1,4 @@
-"""The FreqAI model class that every model of this package, and a user's own, derives from."""
+"""What all FreqAI models of this package share, whatever their answer is."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from datasieve.pipeline import Pipeline
 from freqtrade.configuration import TimeRange
 from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
-from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
+from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.freqai.torch.PyTorchDataConvertor import (
     DefaultPyTorchDataConvertor,
@@ -28,18 +29,22 @@ from freqtrade.strategy.interface import IStrategy
 from torch import nn
 
 from freqai_lstm_plugins.checkpoint import require_names
-from freqai_lstm_plugins.config import NetConfig
 from freqai_lstm_plugins.errors import (
     ConfigError,
     FreqaiLSTMError,
     MismatchError,
 )
-from freqai_lstm_plugins.estimator import SequenceRegressor
+from freqai_lstm_plugins.estimator import SequenceEstimator
 from freqai_lstm_plugins.freqai.data import DurableDataDrawer, SequenceDataKitchen, why_unusable
 from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
 from freqai_lstm_plugins.freqai.rows import prepare_training
-from freqai_lstm_plugins.freqai.settings import check_identifier, fingerprint, read_settings
-from freqai_lstm_plugins.nets import build_net
+from freqai_lstm_plugins.freqai.settings import (
+    check_identifier,
+    defaults,
+    fingerprint,
+    read_settings,
+)
+from freqai_lstm_plugins.nets import build_net, net_class
 from freqai_lstm_plugins.training import Epoch, choose_device
 from freqai_lstm_plugins.windows import (
     BoolArray,
@@ -62,32 +67,23 @@ def one_line_errors() -> Iterator[None]:
         raise OperationalException(str(error)) from error
 
 
-class SequenceRegressorModel(BasePyTorchRegressor):
-    """A FreqAI regressor whose net sees windows of consecutive candles.
-
-    Derive a class with your own net from it in `user_data/freqaimodels/MyOwnLSTM.py`:
-
-    ```python
-    class MyOwnLSTM(SequenceRegressorModel):
-        def build_net(self, n_features, n_targets):
-            return MyNet(n_features, n_targets, **self.model_kwargs)
-    ```
-
-    The model file holds the weights and the name `MyOwnLSTM`, never the class, so the net may be
-    defined in that same file.
+class SequenceModel(BasePyTorchModel):
+    """A FreqAI model whose net sees windows of consecutive candles.
 
     Attributes:
         net: Name in `NETS` of the net that `build_net` makes; None for a net of your own.
+        estimator: What is trained.
         model_kwargs: Arguments of the net, from `model_training_parameters.model_kwargs`.
         window_size: W, candles a window, from `freqai.conv_width` (24 where none is given).
     """
 
+    estimator: ClassVar[type[SequenceEstimator]]
     net: ClassVar[str | None] = None
     train_queue: deque[str]
 
     def __init__(self, **kwargs: Any) -> None:
         with one_line_errors():
-            settings = read_settings(kwargs["config"], is_own_net=self.net is None)
+            settings = read_settings(kwargs["config"], self.net)
         super().__init__(**kwargs)
         self.settings = settings
         self._bind_lock = threading.Lock()
@@ -98,10 +94,15 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         name = type(self).__name__
         with one_line_errors():
             self.device = str(choose_device(settings.train.device))
+            # A setting that does not suit the answer is refused now, not at the first training.
+            self._new_model()
             check_identifier(
-                Path(self.full_path), self.identifier, fingerprint(name, self.config, settings)
+                Path(self.full_path),
+                self.identifier,
+                fingerprint(name, self.config, settings),
+                defaults(self.net),
             )
-        self.dd = DurableDataDrawer(Path(self.full_path), self.config)
+        self.dd = DurableDataDrawer(Path(self.full_path), self.config, self.extra_columns)
         self.dd.model_type = "pytorch"
         self.dd.current_candle = self.current_candle
         self.dd.forget_unusable_models()
@@ -114,11 +115,46 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         """Part of FreqAI's contract; windows need no conversion of frames."""
         return DefaultPyTorchDataConvertor(target_tensor_type=torch.float)
 
-    def build_net(self, n_features: int, n_targets: int) -> nn.Module:
-        """Make a net with fresh weights that maps windows (B, W, F) to targets (B, K)."""
+    def build_net(self, n_features: int, n_outputs: int) -> nn.Module:
+        """Make a net with fresh weights that maps windows (B, W, F) to outputs (B, O).
+
+        Args:
+            n_features: F.
+            n_outputs: O: one a label, three a label with the loss `quantile`, one a class in a
+                classifier.
+        """
         if self.net is None:
             raise ConfigError(f"{type(self).__name__} must override build_net.")
-        return build_net(self.net, n_features, n_targets, NetConfig(**self.model_kwargs))
+        config = net_class(self.net).config(**self.model_kwargs)
+        return build_net(self.net, n_features, n_outputs, config)
+
+    # what a kind of answer decides
+
+    def extra_columns(self, label_list: list[str]) -> list[str]:
+        """Return the columns that predictions have beside the labels."""
+        return []
+
+    def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
+        """Return the label columns as the numbers that are trained on, NaN where there is none."""
+        raise NotImplementedError
+
+    def target_pipeline(self, threads: int) -> Pipeline:
+        """Return the pipeline that scales the labels' numbers."""
+        return self.define_label_pipeline(threads=threads)
+
+    def label_classes(self) -> list[list[str]]:
+        """Return the names of each label's classes; nothing where labels are numbers."""
+        return []
+
+    def answers(
+        self,
+        model: Any,
+        outputs: npt.NDArray[np.floating],
+        has_window: BoolArray,
+        dk: FreqaiDataKitchen,
+    ) -> pd.DataFrame:
+        """Turn the net's outputs (N, O) into the columns that the strategy gets."""
+        raise NotImplementedError
 
     def start_backtesting(
         self,
@@ -180,7 +216,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
 
     def train(
         self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen, **kwargs: Any
-    ) -> SequenceRegressor:
+    ) -> SequenceEstimator:
         """Train a model for `pair` on a slice of candles.
 
         Raises:
@@ -195,13 +231,15 @@ class SequenceRegressorModel(BasePyTorchRegressor):
             unfiltered_df,
             dk,
             feature_pipeline=judged_row_by_row(self.define_data_pipeline(threads=dk.thread_count)),
-            label_pipeline=self.define_label_pipeline(threads=dk.thread_count),
+            label_pipeline=self.target_pipeline(dk.thread_count),
+            label_numbers=self.label_numbers,
             window=self.window_size,
             label_period=self.settings.label_period,
             seed=self.settings.train.seed,
             has_window=self._has_window,
             fits_labels=fits_labels,
         )
+        self._describe_extra_columns(dk)
         model = self.fit(data, dk)
         logger.info(
             "-------------------- Done training %s (%.2f secs) --------------------",
@@ -212,7 +250,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
 
     def fit(
         self, data_dictionary: dict[str, Any], dk: FreqaiDataKitchen, **kwargs: Any
-    ) -> SequenceRegressor:
+    ) -> SequenceEstimator:
         """Train a net on windows.
 
         Args:
@@ -244,6 +282,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
             valid,
             feature_names,
             dk.label_list,
+            classes=self.label_classes(),
             start_from=start_from,
             on_epoch=self._log_to_tensorboard,
         )
@@ -270,9 +309,10 @@ class SequenceRegressorModel(BasePyTorchRegressor):
             dk: FreqAI's data kitchen of the pair.
 
         Returns:
-            A frame with one column a label and one row a candle, and `do_predict`: 1 where the
-            prediction counts, 0 where the row has no full finite window or is an outlier. Without
-            a window the value is the mean training label, which says nothing about the candle.
+            A frame with one row a candle: a column a label, and those of `extra_columns`; and
+            `do_predict`: 1 where the prediction counts, 0 where the row has no full finite window
+            or is an outlier. Without a window the values are the forecast that knows nothing: the
+            mean training label, or the most frequent class.
         """
         with one_line_errors():
             return self._predict(unfiltered_df, dk)
@@ -297,13 +337,9 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         dk.data_dictionary["prediction_features"] = scaled.iloc[n_context:].reset_index(drop=True)
         has_window = self._has_window(frame, usable & finite_rows(rows))
         has_window[:n_context] = False
-        predicted = model.predict_rows(rows, has_window, num_threads=1 if dk.live else None)
-        predicted = predicted[n_context:]
+        outputs = model.predict_outputs(rows, has_window, num_threads=1 if dk.live else None)
         has_window, inliers = has_window[n_context:], np.asarray(inliers)[n_context:]
-        predicted[~has_window] = model.target_mean
-        pred_df, _, _ = dk.label_pipeline.inverse_transform(
-            pd.DataFrame(predicted, columns=dk.label_list)
-        )
+        pred_df = self.answers(model, outputs[n_context:], has_window, dk)
         if "di" in dk.feature_pipeline:
             dk.DI_values = dk.feature_pipeline["di"].di_values[n_context:]
         else:
@@ -314,7 +350,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
                 "%s: candle %s predicted %s, do_predict %d",
                 dk.pair,
                 frame["date"].iloc[-1].isoformat(),
-                {name: round(float(pred_df[name].iloc[-1]), 5) for name in pred_df},
+                {name: _readable(pred_df[name].iloc[-1]) for name in pred_df},
                 dk.do_predict[-1],
             )
         return pred_df, dk.do_predict
@@ -327,7 +363,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         times = pd.DatetimeIndex(frame["date"]).tz_localize(None).to_numpy()
         return window_ends(usable, self.window_size, consecutive_in_time(times, step))
 
-    def _new_model(self) -> SequenceRegressor:
+    def _new_model(self) -> SequenceEstimator:
         settings = {
             "window": self.window_size,
             "step": f"{timeframe_to_seconds(self.config['timeframe'])}s",
@@ -336,18 +372,18 @@ class SequenceRegressorModel(BasePyTorchRegressor):
             **vars(self.settings.train),
         }
         if self.net is not None and self._is_registry_net():
-            return SequenceRegressor(self.net, **settings, **self.model_kwargs)
-        model = SequenceRegressor(self.build_net, **settings)
+            return self.estimator(self.net, **settings, **self.model_kwargs)
+        model = self.estimator(self.build_net, **settings)
         return model.name_net(type(self).__name__, self.model_kwargs)
 
     def _is_registry_net(self) -> bool:
-        is_overridden = type(self).build_net is not SequenceRegressorModel.build_net
+        is_overridden = type(self).build_net is not SequenceModel.build_net
         return self.net is not None and not is_overridden
 
-    def _bound(self, model: Any) -> SequenceRegressor:
+    def _bound(self, model: Any) -> SequenceEstimator:
         """Return the loaded model with its net, which only this class can build."""
         name = self.net if self._is_registry_net() else type(self).__name__
-        if not isinstance(model, SequenceRegressor):
+        if not isinstance(model, self.estimator):
             raise MismatchError(
                 f"The identifier {self.identifier!r} holds a {type(model).__name__} of another "
                 f"FreqAI model. Choose a new freqai.identifier."
@@ -366,7 +402,7 @@ class SequenceRegressorModel(BasePyTorchRegressor):
 
     def _start_from(
         self, dk: FreqaiDataKitchen, feature_names: list[str]
-    ) -> SequenceRegressor | None:
+    ) -> SequenceEstimator | None:
         """Return the pair's former model for continual learning, where it fits."""
         former = self.get_init_model(dk.pair)
         if former is None:
@@ -382,6 +418,35 @@ class SequenceRegressorModel(BasePyTorchRegressor):
             return None
         return former
 
+    def _describe_extra_columns(self, dk: FreqaiDataKitchen) -> None:
+        """Give the host a mean and a deviation for every column, which it asks for by name."""
+        for statistic in ("labels_mean", "labels_std"):
+            known = dk.data.setdefault(statistic, {})
+            for name in self.extra_columns(dk.label_list):
+                known.setdefault(name, 0)
+
+    def fit_live_predictions(self, dk: FreqaiDataKitchen, pair: str) -> None:
+        """Fit the labels' mean and deviation over the last live predictions."""
+        super().fit_live_predictions(dk, pair)
+        self._describe_extra_columns(dk)
+
+    def _append_null_backtesting_predictions(
+        self, dk: FreqaiDataKitchen, dataframe_backtest: pd.DataFrame
+    ) -> None:
+        """Append what stands for predictions where a slice could not be trained, in all columns."""
+        columns = [*dk.label_list, *self.extra_columns(dk.label_list)]
+        n_rows = len(dataframe_backtest)
+        dk.DI_values = np.zeros(n_rows)
+        for statistic in ("labels_mean", "labels_std"):
+            dk.data.setdefault(statistic, {}).update(dict.fromkeys(columns, 0))
+        append_df = dk.get_predictions_to_append(
+            pd.DataFrame(0, index=range(n_rows), columns=columns),
+            np.zeros(n_rows, dtype=np.int_),
+            dataframe_backtest,
+        )
+        dk.append_predictions(append_df)
+        dk.save_backtesting_prediction(append_df)
+
     def _log_to_tensorboard(self, epoch: Epoch) -> None:
         tb_logger = getattr(self, "tb_logger", None)
         if tb_logger is None:
@@ -390,6 +455,10 @@ class SequenceRegressorModel(BasePyTorchRegressor):
         if epoch.valid_loss is not None:
             tb_logger.log_scalar("test_loss", epoch.valid_loss, epoch.number)
         tb_logger.log_scalar("learning_rate", epoch.learning_rate, epoch.number)
+
+
+def _readable(value: Any) -> Any:
+    return value if isinstance(value, str) else round(float(value), 5)
 
 
 def _with_context(unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen) -> tuple[pd.DataFrame, int]:

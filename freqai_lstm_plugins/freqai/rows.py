@@ -39,6 +39,7 @@ def prepare_training(
     *,
     feature_pipeline: Pipeline,
     label_pipeline: Pipeline,
+    label_numbers: Callable[[pd.DataFrame, FreqaiDataKitchen], dict[str, pd.Series]],
     window: int,
     label_period: int,
     seed: int,
@@ -52,6 +53,7 @@ def prepare_training(
         dk: The pair's data kitchen. Its data dictionary and pipelines are set.
         feature_pipeline: Not fitted yet.
         label_pipeline: Not fitted yet.
+        label_numbers: Gives the label columns as numbers, NaN where a candle has none.
         window: W.
         label_period: Candles that a label looks ahead.
         seed: Seed of the pipelines' own randomness.
@@ -65,7 +67,7 @@ def prepare_training(
         DataError: No row, or no window, is left to train on.
     """
     frame = unfiltered_df.reset_index(drop=True)
-    frame = frame.assign(**_finite_labels(frame, dk))
+    frame = frame.assign(**label_numbers(frame, dk))
     features, labels = dk.filter_features(
         frame, dk.training_features_list, dk.label_list, training_filter=True
     )
@@ -99,27 +101,6 @@ def prepare_training(
         "valid_windows": sets["test"],
         "feature_names": [str(name) for name in data["train_features"].columns],
     }
-
-
-def _finite_labels(frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
-    """Return the label columns with infinities as missing values."""
-    columns = {}
-    for name in dk.label_list:
-        if not pd.api.types.is_numeric_dtype(frame[name]):
-            raise DataError(
-                f"{dk.pair}: label {name!r} holds {frame[name].dtype} values; a regressor needs "
-                f"numbers."
-            )
-        is_infinite = np.isinf(frame[name].to_numpy(dtype=float))
-        if is_infinite.any():
-            logger.warning(
-                "%s: label %s is infinite at %d candles, which are no targets then.",
-                dk.pair,
-                name,
-                is_infinite.sum(),
-            )
-        columns[name] = frame[name].mask(is_infinite)
-    return columns
 
 
 def _purge(data: dict[str, Any], label_period: int, n_rows: int) -> None:

@@ -22,6 +22,7 @@ from freqai_lstm_plugins.config import (
 )
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.nets import net_class
 
 WHERE = "freqai.model_training_parameters"
 SECTIONS = ("model_kwargs", "trainer_kwargs", "window_kwargs")
@@ -51,12 +52,13 @@ class ModelSettings:
     label_period: int
 
 
-def read_settings(config: Mapping[str, Any], *, is_own_net: bool) -> ModelSettings:
+def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
     """Read and check the settings of a freqtrade config.
 
     Args:
         config: The whole freqtrade config. It is not changed.
-        is_own_net: The net is the user's own, so `model_kwargs` are its arguments, unchecked.
+        net: Name of the net in `NETS`; None for a net of the user's own, so that `model_kwargs`
+            are its arguments, unchecked.
 
     Raises:
         ConfigError: A setting is unknown, wrong, or makes windows meaningless.
@@ -78,9 +80,9 @@ def read_settings(config: Mapping[str, Any], *, is_own_net: bool) -> ModelSettin
         _merged(train_keys, sections["trainer_kwargs"]), f"{WHERE}.trainer_kwargs"
     )
     model_kwargs = dict(sections["model_kwargs"])
-    if not is_own_net:
-        net = parse_settings(NetConfig, model_kwargs, f"{WHERE}.model_kwargs")
-        model_kwargs = dataclasses.asdict(net)
+    if net is not None:
+        shape = parse_settings(net_class(net).config, model_kwargs, f"{WHERE}.model_kwargs")
+        model_kwargs = dataclasses.asdict(shape)
     return ModelSettings(
         window=read_window(config),
         model_kwargs=model_kwargs,
@@ -176,7 +178,9 @@ def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) 
     return plain
 
 
-def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> None:
+def check_identifier(
+    folder: Path, identifier: str, current: dict[str, Any], known: dict[str, Any]
+) -> None:
     """Refuse an identifier whose models and predictions were made with other settings.
 
     FreqAI finds old predictions by the identifier and a name alone, so it would hand them out
@@ -186,6 +190,8 @@ def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> 
         folder: The identifier's folder. The settings are recorded there the first time.
         identifier: `freqai.identifier`.
         current: `fingerprint` of this run.
+        known: `defaults` of the net: a setting that a later version brought was at its default
+            before.
 
     Raises:
         ConfigError: The settings differ, or the folder holds models of another kind.
@@ -208,8 +214,7 @@ def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> 
         recorded = None
     if not isinstance(recorded, dict):
         raise ConfigError(f"{record} is damaged, so nobody can tell how it was used. {remedy}")
-    # A setting that a later version brought was at its default before.
-    recorded = {key: value for key, value in _defaults().items() if key in current} | recorded
+    recorded = {key: value for key, value in known.items() if key in current} | recorded
     changed = [
         f"{key}: {recorded.get(key)!r} -> {current.get(key)!r}"
         for key in sorted(recorded.keys() | current.keys())
@@ -222,8 +227,10 @@ def check_identifier(folder: Path, identifier: str, current: dict[str, Any]) -> 
         )
 
 
-def _defaults() -> dict[str, Any]:
-    configs = zip(SECTIONS, (NetConfig, TrainConfig, WindowConfig), strict=True)
+def defaults(net: str | None) -> dict[str, Any]:
+    """Return the default of every setting, by the names of `fingerprint`."""
+    shape = NetConfig if net is None else net_class(net).config
+    configs = zip(SECTIONS, (shape, TrainConfig, WindowConfig), strict=True)
     return {
         f"{name}.{key}": value
         for name, config in configs

@@ -1,8 +1,7 @@
 """The nets, and the registry that names them.
 
-A net maps windows (B, W, F) to targets (B, K) and knows nothing of training, scaling or files.
-`ALSTMNet` and `TFTNet` have no name in the registry yet: pass a function that makes one, such as
-`SequenceRegressor(net=lambda n_features, n_targets: ALSTMNet(n_features, n_targets))`.
+A net maps windows (B, W, F) to outputs (B, O) and knows nothing of training, scaling or files. What
+the outputs mean is the business of `freqai_lstm_plugins.answers`.
 """
 
 from __future__ import annotations
@@ -12,21 +11,40 @@ import difflib
 
 from torch import nn
 
-from freqai_lstm_plugins.config import NetConfig
+from freqai_lstm_plugins.config import AnyNetConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.nets.alstm import ALSTMNet
+from freqai_lstm_plugins.nets.base import SequenceNet
 from freqai_lstm_plugins.nets.gru import GRUNet
 from freqai_lstm_plugins.nets.lstm import LSTMNet
+from freqai_lstm_plugins.nets.panel import PanelNet, panel_net
 from freqai_lstm_plugins.nets.recurrent import RecurrentNet
 from freqai_lstm_plugins.nets.tft import TFTNet
 
-NETS: dict[str, type[RecurrentNet]] = {"lstm": LSTMNet, "gru": GRUNet}
+NETS: dict[str, type[SequenceNet]] = {
+    "lstm": LSTMNet,
+    "gru": GRUNet,
+    "alstm": ALSTMNet,
+    "tft": TFTNet,
+}
 
-__all__ = ["NETS", "ALSTMNet", "GRUNet", "LSTMNet", "RecurrentNet", "TFTNet", "build_net"]
+__all__ = [
+    "NETS",
+    "ALSTMNet",
+    "GRUNet",
+    "LSTMNet",
+    "PanelNet",
+    "RecurrentNet",
+    "SequenceNet",
+    "TFTNet",
+    "build_net",
+    "net_class",
+    "panel_net",
+]
 
 
-def build_net(name: str, n_features: int, n_targets: int, config: NetConfig) -> nn.Module:
-    """Build the net called `name` with fresh weights.
+def net_class(name: str) -> type[SequenceNet]:
+    """Return the class of the net called `name`.
 
     Raises:
         ConfigError: No net has that name.
@@ -35,4 +53,25 @@ def build_net(name: str, n_features: int, n_targets: int, config: NetConfig) -> 
         close = difflib.get_close_matches(name, NETS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"unknown net {name!r}: the nets are {', '.join(NETS)}.{hint}")
-    return NETS[name](n_features, n_targets, **dataclasses.asdict(config))
+    return NETS[name]
+
+
+def build_net(
+    name: str, n_features: int, n_outputs: int, config: AnyNetConfig, n_symbols: int = 0
+) -> nn.Module:
+    """Build the net called `name` with fresh weights.
+
+    Args:
+        name: Name in `NETS`.
+        n_features: F.
+        n_outputs: O.
+        config: The net's settings.
+        n_symbols: Symbols for a net that takes them, `TFTNet`; 0 for none.
+
+    Raises:
+        ConfigError: No net has that name.
+    """
+    settings = dataclasses.asdict(config)
+    if n_symbols:
+        settings["n_symbols"] = n_symbols
+    return net_class(name)(n_features, n_outputs, **settings)

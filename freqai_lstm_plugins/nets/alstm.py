@@ -12,27 +12,31 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from freqai_lstm_plugins.config import ALSTMConfig
 from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.nets.base import SequenceNet
 
 CellType = Literal["gru", "lstm"]
 _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
-class ALSTMNet(nn.Module):
+class ALSTMNet(SequenceNet):
     """Recurrent layers, and a dense head on the last state beside an average of all states.
 
     x (B, W, F) -> Linear, tanh (B, W, H) -> recurrent layers: states s (B, W, H)
     weights (B, W) = softmax over time of v · tanh(dropout(A s + a))
-    [last state, weighted sum of the states] (B, 2H) -> Linear, ReLU, dropout, Linear -> (B, K)
+    [last state, weighted sum of the states] (B, 2H) -> Linear, ReLU, dropout, Linear -> (B, O)
 
     The attention works in H // 2 dimensions, at least 1. Each window starts from a zero state, so
     a row's prediction does not depend on its batch.
     """
 
+    config = ALSTMConfig
+
     def __init__(
         self,
         n_features: int,
-        n_targets: int,
+        n_outputs: int,
         *,
         hidden_size: int = 128,
         num_layers: int = 2,
@@ -40,7 +44,7 @@ class ALSTMNet(nn.Module):
         head_size: int = 64,
         cell_type: CellType = "gru",
     ) -> None:
-        super().__init__()
+        super().__init__(n_features, n_outputs)
         if cell_type not in _CELLS:
             choices = ", ".join(get_args(CellType))
             raise ConfigError(f"cell_type must be one of {choices}, not {cell_type!r}.")
@@ -65,11 +69,11 @@ class ALSTMNet(nn.Module):
             nn.Linear(2 * hidden_size, head_size),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(head_size, n_targets),
+            nn.Linear(head_size, n_outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map windows (B, W, F) to targets (B, K)."""
+        """Map windows (B, W, F) to outputs (B, O)."""
         states, weights = self._attend(x)
         attended = torch.einsum("bw,bwh->bh", weights, states)
         prediction: Tensor = self.head(torch.cat([states[:, -1], attended], dim=-1))

@@ -9,6 +9,6 @@ from freqai_lstm_plugins.nets.recurrent import RecurrentNet
 
 
 class GRUNet(RecurrentNet):
-    """Stacked GRU layers with a dense head: (B, W, F) -> (B, K)."""
+    """Stacked GRU layers with a dense head: (B, W, F) -> (B, O)."""
 
     cell = nn.GRU

@@ -9,6 +9,6 @@ from freqai_lstm_plugins.nets.recurrent import RecurrentNet
 
 
 class LSTMNet(RecurrentNet):
-    """Stacked LSTM layers with a dense head: (B, W, F) -> (B, K)."""
+    """Stacked LSTM layers with a dense head: (B, W, F) -> (B, O)."""
 
     cell = nn.LSTM

@@ -8,16 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from freqai_lstm_plugins.nets.base import SequenceNet
 from freqai_lstm_plugins.nets.cells import GRULayer, LSTMLayer, gru_over_rows, lstm_over_rows
 
 # Below, torch's own layers are faster: a step is too small for its operations' fixed cost.
 SMALLEST_OWN_BATCH = 64
 
 
-class RecurrentNet(nn.Module):
+class RecurrentNet(SequenceNet):
     """Stacked recurrent layers, and a small dense head on the last state.
 
-    x (B, W, F) -> recurrent layers -> last state (B, H) -> Linear, ReLU, dropout, Linear -> (B, K)
+    x (B, W, F) -> recurrent layers -> last state (B, H) -> Linear, ReLU, dropout, Linear -> (B, O)
 
     Subclasses name the cell. The only state between calls is the weights: each window starts from
     a zero state, so a row's prediction does not depend on its batch.
@@ -28,14 +29,14 @@ class RecurrentNet(nn.Module):
     def __init__(
         self,
         n_features: int,
-        n_targets: int,
+        n_outputs: int,
         *,
         hidden_size: int = 128,
         num_layers: int = 2,
         dropout: float = 0.2,
         head_size: int = 64,
     ) -> None:
-        super().__init__()
+        super().__init__(n_features, n_outputs)
         self.recurrent = self.cell(
             n_features,
             hidden_size,
@@ -48,16 +49,16 @@ class RecurrentNet(nn.Module):
             nn.Linear(hidden_size, head_size),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(head_size, n_targets),
+            nn.Linear(head_size, n_outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map windows (B, W, F) to targets (B, K)."""
+        """Map windows (B, W, F) to outputs (B, O)."""
         prediction: Tensor = self.head(self._states(x)[-1])
         return prediction
 
     def forward_steps(self, x: Tensor, n_steps: int) -> Tensor:
-        """Map sequences (B, L, F) to targets at each of their last `n_steps` rows: (B, S, K).
+        """Map sequences (B, L, F) to outputs at each of their last `n_steps` rows: (B, S, O).
 
         The states run forwards only, so no step sees a row after it.
         """
@@ -65,7 +66,7 @@ class RecurrentNet(nn.Module):
         return prediction
 
     def forward_rows(self, rows: Tensor, ends: Tensor, window: int) -> Tensor:
-        """Map the windows of `rows` (N, F) that end at `ends` (B,) to targets (B, K).
+        """Map the windows of `rows` (N, F) that end at `ends` (B,) to outputs (B, O).
 
         Windows that overlap share the first layer's product with the rows. For evaluation on the
         CPU: there is no dropout and no gradient.

@@ -7,7 +7,6 @@ Equation numbers below are those of the arXiv version.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -16,7 +15,9 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.config import TFTConfig
+from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.nets.base import SequenceNet
 
 # Numbers in one intermediate result of the variable selection, of which a step needs about ten.
 CHUNK_NUMBERS = 2**20
@@ -241,38 +242,13 @@ class InterpretableMultiHeadAttention(nn.Module):
         return output
 
 
-class QuantileHeads(nn.Module):
-    """(B, H) -> quantiles (B, K, Q) in rising order.
-
-    The paper's linear map (equation 23) gives the median and, for each other quantile, how far it
-    lies from its neighbour on the median's side, made positive by softplus. So quantiles never
-    cross, and the median does not depend on the others.
-    """
-
-    def __init__(self, hidden_size: int, n_targets: int, quantiles: Sequence[float]) -> None:
-        super().__init__()
-        self.size = (n_targets, len(quantiles))
-        self.median = list(quantiles).index(0.5)
-        self.linear = nn.Linear(hidden_size, n_targets * len(quantiles))
-
-    def forward(self, state: Tensor) -> Tensor:
-        """Map the last states to quantiles."""
-        raw = self.linear(state).unflatten(-1, self.size)
-        median = raw[..., self.median : self.median + 1]
-        steps = nnf.softplus(raw)
-        below = steps[..., : self.median].flip(-1).cumsum(-1).flip(-1)
-        above = steps[..., self.median + 1 :].cumsum(-1)
-        return torch.cat([median - below, median, median + above], dim=-1)
-
-
-class TFTNet(nn.Module):
-    """Temporal fusion transformer: (B, W, F) -> (B, K), and quantiles (B, K, Q).
+class TFTNet(SequenceNet):
+    """Temporal fusion transformer: (B, W, F) -> (B, O).
 
     Variable selection -> LSTM -> enrichment by the symbol -> attention of the last row to all rows
-    -> gated residual network -> quantiles. Gated skips lead around LSTM, attention and the whole
-    part after the LSTM. `forward` gives the median. Trained on it alone, for example by squared
-    error, the net predicts the mean there, and its other quantiles keep the width that they were
-    drawn with: quantiles mean something after training on the quantile loss.
+    -> gated residual network -> outputs. Gated skips lead around LSTM, attention and the whole part
+    after the LSTM. The outputs are the paper's quantile heads (equation 23) where the net is
+    trained on the quantile loss, its default; with another loss they are what that loss asks for.
 
     Divergences from the paper:
 
@@ -287,37 +263,39 @@ class TFTNet(nn.Module):
       one, is left out. With `n_symbols` = 0 all contexts are, and the LSTM starts from zero.
     - `num_layers` may be more than the paper's one, with dropout between them; all layers start
       from the symbol's contexts.
-    - Quantiles cannot cross, see `QuantileHeads`.
+    - Quantiles cannot cross: the heads give the median and steps away from it, see
+      `freqai_lstm_plugins.answers.Quantiles`.
 
     Args:
         n_features: F.
-        n_targets: K.
+        n_outputs: O.
         hidden_size: H, the width of all blocks; a multiple of `num_heads`.
         num_layers: LSTM layers.
         dropout: Fraction dropped before each gate, and between LSTM layers.
         num_heads: Heads of the attention.
-        quantiles: Quantiles to predict, rising, 0.5 among them.
         n_symbols: Symbols that are trained together; 0 takes no symbol.
 
     Raises:
-        ConfigError: `hidden_size` is no multiple of `num_heads`, or quantiles are not as above.
+        ConfigError: `hidden_size` is no multiple of `num_heads`.
     """
+
+    config = TFTConfig
+    default_loss = "quantile"
 
     def __init__(
         self,
         n_features: int,
-        n_targets: int,
+        n_outputs: int,
         *,
         hidden_size: int = 32,
         num_layers: int = 1,
         dropout: float = 0.1,
         num_heads: int = 4,
-        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
         n_symbols: int = 0,
     ) -> None:
-        super().__init__()
-        _check_heads(hidden_size, num_heads)
-        _check_quantiles(quantiles)
+        # Raises where they do not go together.
+        TFTConfig(hidden_size, num_layers, dropout, num_heads)
+        super().__init__(n_features, n_outputs)
         context_size = hidden_size if n_symbols else 0
         self.static = StaticCovariateEncoder(n_symbols, hidden_size, dropout) if n_symbols else None
         self.selection = VariableSelectionNetwork(n_features, hidden_size, dropout, context_size)
@@ -335,20 +313,16 @@ class TFTNet(nn.Module):
         self.attention_skip = GatedSkip(hidden_size, dropout)
         self.feed_forward = GatedResidualNetwork(hidden_size, hidden_size, hidden_size, dropout)
         self.decoder_skip = GatedSkip(hidden_size, dropout)
-        self.head = QuantileHeads(hidden_size, n_targets, quantiles)
+        self.head = nn.Linear(hidden_size, n_outputs)
 
     def forward(self, x: Tensor, symbol: Tensor | None = None) -> Tensor:
-        """Map windows (B, W, F), and symbols (B,) where the net has them, to medians (B, K)."""
-        return self.quantiles(x, symbol)[..., self.head.median]
-
-    def quantiles(self, x: Tensor, symbol: Tensor | None = None) -> Tensor:
-        """Map windows (B, W, F) to quantiles (B, K, Q), rising along Q."""
+        """Map windows (B, W, F), and symbols (B,) where the net has them, to outputs (B, O)."""
         local, enriched = self._encode(x, symbol)
         last = enriched[:, -1:]
         attended = self.attention_skip(self.self_attention(last, enriched), last)
         state = self.decoder_skip(self.feed_forward(attended), local[:, -1:])
-        quantiles: Tensor = self.head(state.squeeze(1))
-        return quantiles
+        outputs: Tensor = self.head(state.squeeze(1))
+        return outputs
 
     def variable_weights(self, x: Tensor, symbol: Tensor | None = None) -> Tensor:
         """Return how much each variable counts in each row: (B, W, F), summing to 1 over F.
@@ -393,24 +367,3 @@ class TFTNet(nn.Module):
             if context is not None
         )
         return start or None
-
-
-def _check_heads(hidden_size: int, num_heads: int) -> None:
-    if num_heads < 1:
-        raise ConfigError(f"num_heads must be an integer of at least 1, not {num_heads!r}.")
-    if hidden_size % num_heads:
-        next_size = num_heads * math.ceil(hidden_size / num_heads)
-        raise ConfigError(
-            f"hidden_size = {hidden_size} is no multiple of num_heads = {num_heads}: "
-            f"hidden_size = {next_size} is the next one."
-        )
-
-
-def _check_quantiles(quantiles: Sequence[float]) -> None:
-    bounded = [0, *quantiles, 1]
-    rising = all(low < high for low, high in itertools.pairwise(bounded))
-    if not rising or 0.5 not in quantiles:
-        raise ConfigError(
-            f"quantiles must rise between 0 and 1 with 0.5 among them, for example "
-            f"[0.1, 0.5, 0.9], not {list(quantiles)!r}."
-        )

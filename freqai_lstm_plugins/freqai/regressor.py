@@ -1,0 +1,101 @@
+"""FreqAI regressors: the strategy gets a number a label, and its interval where asked for."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.freqai.model import SequenceModel, one_line_errors
+from freqai_lstm_plugins.regressor import SequenceRegressor
+from freqai_lstm_plugins.windows import BoolArray
+
+logger = logging.getLogger(__name__)
+
+
+class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
+    """A FreqAI regressor whose net sees windows of consecutive candles.
+
+    Derive a class with your own net from it in `user_data/freqaimodels/MyOwnLSTM.py`:
+
+    ```python
+    class MyOwnLSTM(SequenceRegressorModel):
+        def build_net(self, n_features, n_outputs):
+            return MyNet(n_features, n_outputs, **self.model_kwargs)
+    ```
+
+    The model file holds the weights and the name `MyOwnLSTM`, never the class, so the net may be
+    defined in that same file.
+
+    With the training setting `interval` each label `&-x` comes with `&-x_lower` and `&-x_upper`.
+    """
+
+    estimator: ClassVar[type[SequenceRegressor]] = SequenceRegressor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        split = self.freqai_info.get("data_split_parameters", {})
+        interval = self.settings.train.interval
+        with one_line_errors():
+            if interval is not None and not split.get("test_size", 0.1):
+                raise ConfigError(
+                    f"interval = {interval:g} needs validation rows to be calibrated on, but "
+                    f"freqai.data_split_parameters.test_size is 0. Set it to, for example, 0.15."
+                )
+
+    def extra_columns(self, label_list: list[str]) -> list[str]:
+        """Return the columns of the intervals' ends."""
+        if self.settings.train.interval is None:
+            return []
+        return [f"{label}_{end}" for label in label_list for end in ("lower", "upper")]
+
+    def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
+        """Return the label columns with infinities as missing values."""
+        columns = {}
+        for name in dk.label_list:
+            if not pd.api.types.is_numeric_dtype(frame[name]):
+                raise DataError(
+                    f"{dk.pair}: label {name!r} holds {frame[name].dtype} values; a regressor "
+                    f"needs numbers. Take a classifier such as LeaLSTMClassifier for classes."
+                )
+            is_infinite = np.isinf(frame[name].to_numpy(dtype=float))
+            if is_infinite.any():
+                logger.warning(
+                    "%s: label %s is infinite at %d candles, which are no targets then.",
+                    dk.pair,
+                    name,
+                    is_infinite.sum(),
+                )
+            columns[name] = frame[name].mask(is_infinite)
+        return columns
+
+    def answers(
+        self,
+        model: SequenceRegressor,
+        outputs: npt.NDArray[np.floating],
+        has_window: BoolArray,
+        dk: FreqaiDataKitchen,
+    ) -> pd.DataFrame:
+        """Return the labels in their own units, with the ends of their intervals."""
+        points = model.points(outputs)
+        points[~has_window] = model.target_mean
+        frame = _unscaled(points, dk)
+        if model.calibration is None:
+            return frame
+        # A label pipeline may turn the order round.
+        ends = [_unscaled(values, dk) for values in model.bounds(outputs)]
+        for label in dk.label_list:
+            both = np.sort(np.column_stack([end[label] for end in ends]), axis=1)
+            frame[f"{label}_lower"], frame[f"{label}_upper"] = both[:, 0], both[:, 1]
+        return frame
+
+
+def _unscaled(values: npt.NDArray[np.floating], dk: FreqaiDataKitchen) -> pd.DataFrame:
+    frame, _, _ = dk.label_pipeline.inverse_transform(pd.DataFrame(values, columns=dk.label_list))
+    return frame
