@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -89,6 +89,11 @@ def to_markdown(row: Row, picture: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
+def shown(value: float, unit: str) -> str:
+    """Return a number in the unit that suits it."""
+    return _shown(Spread.of([value]), unit).split(" | ")[0]
+
+
 def _shown(spread: Spread, unit: str) -> str:
     steps = UNITS.get(unit, ((1, unit),))
     factor, name = next((step for step in steps if spread.median >= step[0]), steps[-1])
@@ -100,21 +105,34 @@ def _shown(spread: Spread, unit: str) -> str:
 
 
 def draw(row: Row, path: Path) -> None:
-    """Draw seconds and bytes of the row's curves, both axes logarithmic."""
+    """Draw seconds and MiB of the row's curves, all axes logarithmic."""
     figure = new_figure(10, 4)
-    for axes, position, label in zip(
-        figure.subplots(1, 2), (1, 2), ("seconds", "bytes above the raw matrix"), strict=True
+    # After `new_figure`, which says what to install where matplotlib is missing.
+    from matplotlib.ticker import LogLocator
+
+    start = ", ".join(f"{name} {_start(curve):g}" for name, curve in row.points.items())
+    for axes, position, unit, label in zip(
+        figure.subplots(1, 2),
+        (1, 2),
+        (1, 2**20),
+        ("seconds", "MiB above the raw matrix"),
+        strict=True,
     ):
         for name, points in row.points.items():
-            middle = points[len(points) // 2]
-            sizes = [point[0] / middle[0] for point in points]
-            axes.loglog(sizes, [point[position] for point in points], "o-", label=name)
-        axes.set(xlabel=f"size, as a multiple of the middle one ({_middle(row.points)})")
-        axes.set(ylabel=label)
+            sizes = [point[0] / _start(points) for point in points]
+            axes.loglog(sizes, [point[position] / unit for point in points], "o-", label=name)
+        axes.set(xlabel="size, as a multiple of the start", ylabel=label)
+        axes.set_xticks(sorted({line for one in axes.lines for line in one.get_xdata()}))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
         axes.legend()
+    figure.suptitle(f"One size grows, the others stay: {start}")
     with replacing(path) as stream:
         figure.savefig(stream, format="png", dpi=110)
 
 
-def _middle(points: Mapping[str, list[tuple[float, float, float]]]) -> str:
-    return ", ".join(f"{name} {curve[len(curve) // 2][0]:g}" for name, curve in points.items())
+def _start(points: Sequence[tuple[float, float, float]]) -> float:
+    """Return the size that stays while another grows."""
+    return points[(len(points) - 1) // 2][0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from benchmarks.coverage import coverage
 from benchmarks.growth import growth
 from benchmarks.headline import headline
 from benchmarks.imports import imports
 from benchmarks.live import live
 from benchmarks.measure import Row
 from benchmarks.memory import memory
+from benchmarks.nets import nets
 from benchmarks.predict import predict
 from benchmarks.sizes import Size
 from benchmarks.supervision import supervision
@@ -18,6 +20,7 @@ from benchmarks.whole import whole
 
 ROWS: dict[str, Callable[[Size], Row]] = {
     "train": train,
+    "nets": nets,
     "predict": predict,
     "live": live,
     "memory": memory,
@@ -26,4 +29,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "headline": headline,
     "imports": imports,
     "supervision": supervision,
+    "coverage": coverage,
 }

@@ -35,7 +35,7 @@ class WholeSize:
     train_days: int = 14
     backtest_days: int = 12
     slice_days: int = 4
-    epochs: int = 30
+    epochs: int = 5
     hidden_size: int = 64
 
 
@@ -49,6 +49,41 @@ class SupervisionSize:
     seeds: int = 3
     pairs: int = 7
     epochs: int = 40
+
+
+@dataclass(frozen=True)
+class NetsSize:
+    """F, steps of the one epoch, rows of a prediction, and rounds of the row of nets."""
+
+    features: tuple[int, ...] = (80, 200)
+    batches: int = 4
+    predict_rows: int = 2_000
+    rounds: int = 5
+
+
+@dataclass(frozen=True)
+class CoverageSize:
+    """A walk over candles of each timeframe.
+
+    Attributes:
+        pairs: Pairs at most, by timeframe.
+        train_rows: Rows of each training.
+        test_rows: Rows of each test, by timeframe.
+        folds: Trainings and tests of each pair.
+        seeds: Trainings of each fold.
+        intervals: Nominal coverages.
+        hidden_size: Units of the net's one layer.
+        epochs: Epochs at most.
+    """
+
+    pairs: dict[str, int] = field(default_factory=lambda: {"1h": 7, "5m": 4})
+    train_rows: int = 3_000
+    test_rows: dict[str, int] = field(default_factory=lambda: {"1h": 600, "5m": 2_000})
+    folds: int = 10
+    seeds: int = 2
+    intervals: tuple[float, ...] = (0.8,)
+    hidden_size: int = 32
+    epochs: int = 30
 
 
 @dataclass(frozen=True)
@@ -89,6 +124,8 @@ class Size:
     growth: GrowthSize = GrowthSize()
     whole: WholeSize = WholeSize()
     supervision: SupervisionSize = SupervisionSize()
+    nets: NetsSize = NetsSize()
+    coverage: CoverageSize = field(default_factory=CoverageSize)
     whole_rounds: int = 3
 
 
@@ -112,4 +149,15 @@ QUICK = Size(
     whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
     whole_rounds=1,
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
+    nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
+    coverage=CoverageSize(
+        pairs={"1h": 2, "5m": 1},
+        train_rows=300,
+        test_rows={"1h": 60, "5m": 60},
+        folds=2,
+        seeds=1,
+        intervals=(0.8,),
+        hidden_size=4,
+        epochs=1,
+    ),
 )

@@ -79,8 +79,12 @@ def fit_ours(size: Size, rows: FloatArray, targets: FloatArray, **changes: Any) 
 
 def our_model(size: Size, **changes: Any) -> SequenceRegressor:
     """Return a regressor that does what the peers' loops do, and no more."""
-    settings: dict[str, Any] = {
-        **size.net,
+    return SequenceRegressor("lstm", size.window, **{**size.net, **bare_loop(size), **changes})
+
+
+def bare_loop(size: Size) -> dict[str, Any]:
+    """Return settings that leave nothing of a training but its steps."""
+    return {
         "max_epochs": 1,
         "batch_size": size.batch_size,
         "learning_rate": LEARNING_RATE,
@@ -92,7 +96,6 @@ def our_model(size: Size, **changes: Any) -> SequenceRegressor:
         "progress": False,
         "device": "cpu",
     }
-    return SequenceRegressor("lstm", size.window, **{**settings, **changes})
 
 
 def peer_sides(size: Size, n_features: int) -> dict[str, Side]:

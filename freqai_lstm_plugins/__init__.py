@@ -11,15 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.classifier import SequenceClassifier
+    from freqai_lstm_plugins.explanation import explain
     from freqai_lstm_plugins.models import load_model
     from freqai_lstm_plugins.regressor import SequenceRegressor
+    from freqai_lstm_plugins.trees import explain_trees
 
 __version__ = "0.1.0"
-__all__ = ["SequenceClassifier", "SequenceRegressor", "__version__", "load_model"]
+__all__ = [
+    "SequenceClassifier",
+    "SequenceRegressor",
+    "__version__",
+    "explain",
+    "explain_trees",
+    "load_model",
+]
 
 _MODULES = {
     "SequenceClassifier": "classifier",
     "SequenceRegressor": "regressor",
+    "explain": "explanation",
+    "explain_trees": "trees",
     "load_model": "models",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import pickle
 import platform
 import zipfile
@@ -159,9 +160,9 @@ def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> N
     extra = [name for name in found if name not in set(expected)]
     parts = []
     if missing:
-        parts.append(f"missing {_shortened(missing)}")
+        parts.append(f"missing {shortened(missing)}")
     if extra:
-        parts.append(f"not known to the model {_shortened(extra)}")
+        parts.append(f"not known to the model {shortened(extra)}")
     if not parts:
         how = "in another order" if len(found) == len(expected) else "another number of times"
         parts.append(f"the same names {how}, first {_first_difference(found, expected)}")
@@ -172,7 +173,8 @@ def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> N
     )
 
 
-def _shortened(names: list[str], limit: int = 5) -> str:
+def shortened(names: list[str], limit: int = 5) -> str:
+    """List the first names, and say how many more there are."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
 
@@ -214,29 +216,47 @@ def _check_types(values: Mapping[str, Any], what: str) -> None:
     for name in ("feature_names", "label_names", "symbols"):
         if not all(isinstance(item, str) for item in values[name]):
             raise NotACheckpointError(f"{what} is damaged: {name!r} holds more than names.")
+    if len(set(values["symbols"])) < len(values["symbols"]):
+        raise NotACheckpointError(f"{what} is damaged: 'symbols' holds a name twice.")
     if not all(isinstance(tensor, Tensor) for tensor in values["state_dict"].values()):
         raise NotACheckpointError(f"{what} is damaged: 'state_dict' holds more than tensors.")
     _check_classes(values, what)
     n_blank = sum(map(len, values["classes"])) or len(values["label_names"])
-    if values["window"] < 1 or len(values["target_mean"]) != n_blank:
+    if values["window"] < 1 or not _are_numbers(values["target_mean"], n_blank):
         raise NotACheckpointError(f"{what} is damaged: its window or target_mean cannot be right.")
     _check_calibration(values, what)
-    scaling = values["scaling"] or {}
-    for name, names in (("feature", "feature_names"), ("target", "label_names")):
-        for key in (f"{name}_mean", f"{name}_std"):
-            if scaling and len(scaling.get(key, ())) != len(values[names]):
-                raise NotACheckpointError(f"{what} is damaged: its scaling has a wrong {key!r}.")
+    _check_scaling(values, what)
     epochs, best = values["history"].get("epochs"), values["history"].get("best_epoch")
     if not isinstance(epochs, list) or best not in range(1, len(epochs) + 1):
         raise NotACheckpointError(f"{what} is damaged: its history names no best epoch.")
+
+
+def _are_numbers(values: Any, count: int) -> bool:
+    return (
+        isinstance(values, list)
+        and len(values) == count
+        and all(isinstance(value, float) and math.isfinite(value) for value in values)
+    )
+
+
+def _check_scaling(values: Mapping[str, Any], what: str) -> None:
+    scaling = values["scaling"]
+    if scaling is None:
+        return
+    for name, names in (("feature", "feature_names"), ("target", "label_names")):
+        for key in (f"{name}_mean", f"{name}_std"):
+            numbers = scaling.get(key)
+            is_sound = _are_numbers(numbers, len(values[names]))
+            if not is_sound or (key.endswith("std") and min(numbers, default=1.0) <= 0):
+                raise NotACheckpointError(f"{what} is damaged: its scaling has a wrong {key!r}.")
 
 
 def _check_classes(values: Mapping[str, Any], what: str) -> None:
     classes = values["classes"]
     is_sound = all(
         isinstance(names, list)
-        and len(names) > 1
-        and all(isinstance(name, str | int | float | bool) for name in names)
+        and all(isinstance(name, str | int | float) and name == name for name in names)
+        and len(set(names)) == len(names) > 1
         for names in classes
     )
     expected = len(values["label_names"]) if values["kind"] == "classifier" else 0
@@ -248,13 +268,15 @@ def _check_calibration(values: Mapping[str, Any], what: str) -> None:
     calibration = values["calibration"]
     if calibration is None:
         return
-    n_targets = len(values["label_names"])
-    lists = [calibration.get(name) for name in ("margins", "blank_lower", "blank_upper")]
-    is_sound = values["kind"] == "regressor" and all(
-        isinstance(numbers, list)
-        and len(numbers) == n_targets
-        and all(isinstance(number, float) for number in numbers)
-        for numbers in lists
+    ends = [calibration.get(name) for name in ("margins", "blank_lower", "blank_upper")]
+    interval, n_rows = calibration.get("interval"), calibration.get("n_rows")
+    is_sound = (
+        values["kind"] == "regressor"
+        and len(calibration) == 5
+        and all(_are_numbers(numbers, len(values["label_names"])) for numbers in ends)
+        and isinstance(interval, float)
+        and 0 < interval < 1
+        and isinstance(n_rows, int)
     )
     if not is_sound:
         raise NotACheckpointError(f"{what} is damaged: its calibration cannot be right.")

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from freqai_lstm_plugins.answers import Classes, balanced_weights
+from freqai_lstm_plugins.checkpoint import Checkpoint
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.estimator import SequenceEstimator, Targets
 from freqai_lstm_plugins.inputs import Given, Inputs
@@ -64,6 +65,7 @@ class SequenceClassifier(SequenceEstimator):
         return Classes(tuple((1.0,) * len(names) for names in self._classes))
 
     def _answer_for(self, train: WindowSet, classes: list[list[Any]]) -> Classes:
+        self._require_class_weight(classes)
         weights = []
         for k, names in enumerate(classes):
             numbers = train.targets[:, k].long()
@@ -89,22 +91,32 @@ class SequenceClassifier(SequenceEstimator):
             return (1.0,) * len(names)
         if not isinstance(given, Mapping):
             return balanced_weights(counts)
-        by_name = {str(name): float(weight) for name, weight in given.items()}
-        missing = {str(name) for name in names} ^ by_name.keys()
-        if missing and len(self._classes) <= 1:
+        return tuple(float(given[_key_of(given, name)]) for name in names)
+
+    def _require_class_weight(self, classes: list[list[Any]]) -> None:
+        """Raise ConfigError where the dictionary of weights names not just every class."""
+        given = self.train_config.class_weight
+        if not isinstance(given, Mapping):
+            return
+        known = list(dict.fromkeys(name for names in classes for name in names))
+        keys = {name: _key_of(given, name) for name in known}
+        wrong = [name for name in known if keys[name] not in given]
+        wrong += [key for key in given if key not in keys.values()]
+        if wrong:
             raise ConfigError(
                 f"class_weight must name every class once: the classes are "
-                f"{', '.join(map(str, names))}, and it differs in {', '.join(sorted(missing))}."
+                f"{', '.join(map(repr, known))}, and it differs in {', '.join(map(repr, wrong))}."
             )
-        return tuple(by_name.get(str(name), 1.0) for name in names)
 
     def _read_targets(self, y: Any, inputs: Inputs, classes: list[list[Any]]) -> Targets:
         values, names = inputs.arrange(y, "y", lambda part: np.asarray(part, dtype=object))
         names = names or [f"y{i}" for i in range(values.shape[1])]
+        if classes and len(classes) != values.shape[1]:
+            raise DataError(f"eval_set has {values.shape[1]} targets, y has {len(classes)}.")
         known = classes or [_found_classes(column) for column in values.T]
         numbers = [
             class_numbers(column, found, name)
-            for column, found, name in zip(values.T, known, names, strict=False)
+            for column, found, name in zip(values.T, known, names, strict=True)
         ]
         return Targets(np.column_stack(numbers), names, known)
 
@@ -143,7 +155,8 @@ class SequenceClassifier(SequenceEstimator):
         Returns:
             (N,) or (N, K) classes as the targets were given, as a Series or DataFrame with the
             index of `X` where `X` is a DataFrame, and one of them for each symbol where `X` is a
-            list or a dictionary. None where no full, finite window ends.
+            list or a dictionary. None, or a missing value in pandas, where no full, finite window
+            ends.
 
         Raises:
             MismatchError: The features, or the symbols, are not those of the training.
@@ -167,10 +180,21 @@ class SequenceClassifier(SequenceEstimator):
         inputs, outputs = self._outputs(X)
         predicted = self.most_probable(self.probabilities(outputs))
         targets, _ = inputs.arrange(y, "y", lambda part: np.asarray(part, dtype=object))
+        self._require_targets(targets)
         known = ~np.isnan(outputs[:, 0]) & ~pd.isna(targets).any(axis=1)
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
         return float(np.mean(predicted[known] == targets[known]))
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Return what a model file of this model holds."""
+        checkpoint = super().to_checkpoint()
+        weights = checkpoint.train_settings["class_weight"]
+        if isinstance(weights, Mapping):
+            checkpoint.train_settings["class_weight"] = {
+                _plain(name): float(weight) for name, weight in weights.items()
+            }
+        return checkpoint
 
     def _column_names(self) -> list[str]:
         if len(self._classes) == 1:
@@ -192,16 +216,32 @@ class SequenceClassifier(SequenceEstimator):
 
 def _found_classes(column: npt.NDArray[Any]) -> list[Any]:
     """Return the classes of a column in their order, as plain Python values."""
-    found = {
-        value.item() if isinstance(value, np.generic) else value
-        for value in column[~pd.isna(column)]
-    }
-    if not all(isinstance(value, str | int | float | bool) for value in found):
-        raise DataError("y: classes must be strings or numbers.")
+    values = [_plain(value) for value in column[~pd.isna(column)]]
+    wrong = next((value for value in values if not _is_class(value)), None)
+    if wrong is not None:
+        raise DataError(
+            f"y: classes must be strings, whole numbers or booleans, not {wrong!r}. For other "
+            f"numbers take a SequenceRegressor."
+        )
+    found = set(values)
     try:
         return sorted(found)
     except TypeError as error:
         raise DataError("y: classes of one target must be all strings, or all numbers.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of NumPy's as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_class(value: Any) -> bool:
+    return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
+
+
+def _key_of(weights: Mapping[Any, float], name: Any) -> Any:
+    """Return the key that stands for a class: JSON knows no keys but strings."""
+    return name if name in weights else str(name)
 
 
 def class_numbers(column: npt.NDArray[Any], names: list[Any], target: str) -> FloatArray:
@@ -212,7 +252,8 @@ def class_numbers(column: npt.NDArray[Any], names: list[Any], target: str) -> Fl
     """
     numbers = {name: number for number, name in enumerate(names)}
     is_missing = pd.isna(column)
-    unknown = sorted({str(value) for value in column[~is_missing] if value not in numbers})
+    present = map(_plain, column[~is_missing])
+    unknown = sorted({str(value) for value in present if value not in names})
     if unknown:
         raise DataError(
             f"{target!r} holds the class {', '.join(map(repr, unknown))}; the classes are "

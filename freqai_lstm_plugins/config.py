@@ -44,7 +44,10 @@ def _is_class_weight(value: Any) -> bool:
     if isinstance(value, str):
         return value == "balanced"
     return bool(value) and all(
-        isinstance(weight, int | float) and 0 < weight < math.inf for weight in value.values()
+        isinstance(weight, numbers.Real)
+        and not isinstance(weight, bool)
+        and 0 < float(weight) < math.inf
+        for weight in value.values()
     )
 
 
@@ -262,7 +265,8 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
         choices = typing.get_args(base)
         if value not in choices:
             raise ConfigError(f"{what} must be one of {', '.join(choices)}, not {value!r}.")
-        return value
+        # Not the given one, which may be a string of NumPy's: files hold plain data.
+        return choices[choices.index(value)]
     # NumPy's numbers count as Python's: a search over settings draws them.
     if base is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):
@@ -279,7 +283,7 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
         sound = math.isfinite(value)
     if not sound or not rules["check"](value):
         raise ConfigError(f"{what} must be {rules['rule']}, not {value!r}.")
-    return value
+    return str(value) if isinstance(value, str) else value
 
 
 def parse_window(value: Any, where: str) -> int:

@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.answers import Answer
-from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from freqai_lstm_plugins.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    require_names,
+    shortened,
+    write_checkpoint,
+)
 from freqai_lstm_plugins.config import (
     DEFAULT_WINDOW,
     AnyNetConfig,
@@ -45,6 +52,7 @@ from freqai_lstm_plugins.training import (
     count_epochs,
     fit,
     predict_windows,
+    require_windows,
     seeded,
     torch_threads,
 )
@@ -150,10 +158,12 @@ class SequenceEstimator(ABC):
             raise ConfigError(
                 f"valid_size must be a number from 0 up to, not including, 1, not {valid_size!r}."
             )
-        self.valid_size = valid_size
+        self.valid_size = float(valid_size)
         self.label_period = parse_count(label_period, 0, "label_period")
         self.step = _checked_step(step)
-        self.symbol = symbol
+        if symbol is not None and not isinstance(symbol, str):
+            raise ConfigError(f"symbol must be the name of a column, not {symbol!r}.")
+        self.symbol = None if symbol is None else str(symbol)
         self.symbol_embedding = parse_count(symbol_embedding, 0, "symbol_embedding")
         self.scale = scale
         self.progress = progress
@@ -203,9 +213,10 @@ class SequenceEstimator(ABC):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return every parameter with its value, as scikit-learn's `clone` wants them."""
         params = {name: getattr(self, name) for name in _OWN_PARAMS}
+        # No copies: `clone` wants to find the very dictionary that it gave.
         if isinstance(self.net, str):
-            params |= dataclasses.asdict(self.net_config)
-        return params | dataclasses.asdict(self.train_config)
+            params |= vars(self.net_config)
+        return params | vars(self.train_config)
 
     def set_params(self, **params: Any) -> Self:
         """Change parameters; the model counts as not fitted afterwards."""
@@ -266,6 +277,16 @@ class SequenceEstimator(ABC):
         return self.net if isinstance(self.net, str) else getattr(self.net, "__name__", "own net")
 
     @property
+    def class_names(self) -> list[list[Any]]:
+        """For each target the names of its classes; nothing where targets are numbers."""
+        return [list(names) for names in self._classes]
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """How features and targets are standardized; None where the model does not scale."""
+        return self._scaling
+
+    @property
     def target_mean(self) -> FloatArray:
         """The forecast that knows nothing, in the net's units.
 
@@ -300,6 +321,11 @@ class SequenceEstimator(ABC):
             TrainingError: The loss is no longer finite.
         """
         inputs = read_inputs(X, self.symbol)
+        if self.symbol_embedding and not inputs.symbols:
+            raise DataError(
+                f"symbol_embedding = {self.symbol_embedding} needs X to name symbols, as a "
+                f"dictionary symbol -> frame or with a column symbol. Else set it to 0."
+            )
         targets = self._read_targets(y, inputs, [])
         weights = self._weights(sample_weight, inputs)
         has_window = self._has_window(inputs.rows, inputs)
@@ -311,16 +337,19 @@ class SequenceEstimator(ABC):
         known = inputs.symbols if self.symbol_embedding else []
         tensor = _row_tensor(inputs, scaling, known)
         values = self._scaled_targets(targets.values, scaling)
-        train = build_window_set(tensor, values, weights, is_train, self.window)
+        # Far from what was seen in training, scaling may lead out of the range of float32.
+        has_window = self._has_window(tensor.numpy(), inputs)
+        train = build_window_set(tensor, values, weights, is_train & has_window, self.window)
         if eval_set is None:
-            valid = build_window_set(tensor, values, weights, is_valid, self.window)
+            valid = build_window_set(tensor, values, weights, is_valid & has_window, self.window)
         else:
             valid = self._eval_windows(eval_set, inputs.names, targets, scaling, known)
-        self.fit_windows(
+        is_single = np.ndim(inputs.parts_of(y, "y")[0]) == 1
+        fitted = self._train(
             train, valid, inputs.names, targets.names, classes=targets.classes, symbols=known
         )
-        # Only now, so that a training that fails leaves a fitted model as it was.
-        self._scaling, self._single_target = scaling, _is_vector(y)
+        # All at once, so that a training that fails leaves a fitted model as it was.
+        self.__dict__.update(fitted, _scaling=scaling, _single_target=is_single)
         return self
 
     def fit_windows(
@@ -348,11 +377,50 @@ class SequenceEstimator(ABC):
             start_from: A fitted model of the same shape whose weights and optimizer state to go on
                 from. It is only read, so it may go on predicting in another thread.
             on_epoch: Called after each epoch.
+
+        Raises:
+            DataError: There is no training window.
+            MismatchError: `start_from` knows other classes or symbols.
+            TrainingError: The loss is no longer finite.
         """
+        fitted = self._train(
+            train,
+            valid,
+            feature_names,
+            label_names,
+            classes=classes,
+            symbols=symbols,
+            start_from=start_from,
+            on_epoch=on_epoch,
+        )
+        self.__dict__.update(fitted)
+        return self
+
+    def _train(
+        self,
+        train: WindowSet,
+        valid: WindowSet | None,
+        feature_names: Sequence[str],
+        label_names: Sequence[str],
+        *,
+        classes: Sequence[Sequence[Any]] = (),
+        symbols: Sequence[str] = (),
+        start_from: SequenceEstimator | None = None,
+        on_epoch: Callable[[Epoch], None] | None = None,
+    ) -> dict[str, Any]:
+        """Train as `fit_windows` does, and return the attributes that make the model fitted."""
         config = self.train_config
         device = choose_device(config.device)
+        require_windows(train)
         known = [list(names) for names in classes]
         answer = self._answer_for(train, known)
+        if start_from is not None:
+            mine, theirs = (
+                [repr(name) for names in several for name in names]
+                for several in (known, start_from.class_names)
+            )
+            require_names("classes", mine, theirs)
+            require_names("symbols", symbols, start_from.symbols_)
         with torch_threads(config.num_threads), seeded(config.seed):
             n_features = train.rows.shape[1] - bool(symbols)
             net = self._new_net(n_features, answer.n_outputs, len(symbols)).to(device)
@@ -371,16 +439,19 @@ class SequenceEstimator(ABC):
                     optimizer_state=optimizer_state,
                     on_epoch=report,
                 )
-        self.net_ = net
-        self.history_ = trained.history
-        self.feature_names_in_ = list(feature_names)
-        self.label_names_ = list(label_names)
-        self.symbols_ = list(symbols)
-        self._classes = known
-        self._target_mean = self._blank(train, answer)
-        self._optimizer_state = trained.optimizer_state
-        self._pending = None
-        return self
+        return {
+            "net_": net,
+            "history_": trained.history,
+            "feature_names_in_": list(feature_names),
+            "label_names_": list(label_names),
+            "symbols_": list(symbols),
+            "_classes": known,
+            "_target_mean": self._blank(train, answer),
+            "_optimizer_state": trained.optimizer_state,
+            "_pending": None,
+            "_scaling": None,
+            "_single_target": False,
+        }
 
     def forget_optimizer(self) -> None:
         """Drop the optimizer's state, which only continual learning needs."""
@@ -405,22 +476,30 @@ class SequenceEstimator(ABC):
         result = np.full((len(rows), self.answer.n_outputs), np.nan)
         if len(ends):
             tensor = torch.from_numpy(to_float32(rows))
-            result[ends] = self._outputs_at(tensor, torch.from_numpy(ends), num_threads).numpy()
+            net = self.require_net()
+            with torch_threads(num_threads or self.train_config.num_threads):
+                outputs = predict_windows(net, tensor, torch.from_numpy(ends), self.window)
+            result[ends] = outputs.numpy()
         return result
-
-    def _outputs_at(self, rows: Tensor, ends: Tensor, num_threads: int | None = None) -> Tensor:
-        net = self.require_net()
-        with torch_threads(num_threads or self.train_config.num_threads):
-            return predict_windows(net, rows, ends, self.window)
 
     def _outputs(self, X: Given) -> tuple[Inputs, FloatArray]:
         """Return the outputs (N, O) for a user's features."""
+        inputs, tensor, has_window = self.net_rows(X)
+        return inputs, self.predict_outputs(tensor.numpy(), has_window)
+
+    def net_rows(self, X: Given) -> tuple[Inputs, Tensor, BoolArray]:
+        """Return a user's features as the fitted net sees them, and where full windows end.
+
+        Returns:
+            inputs: What was read.
+            rows: (N, F) scaled; with symbols (N, F + 1), the symbol's number last.
+            has_window: (N,).
+        """
         self.require_net()
         inputs = read_inputs(X, self.symbol)
         inputs.require_features(self.feature_names_in_)
         tensor = _row_tensor(inputs, self._scaling, self.symbols_)
-        has_window = self._has_window(tensor.numpy(), inputs)
-        return inputs, self.predict_outputs(tensor.numpy(), has_window)
+        return inputs, tensor, self._has_window(tensor.numpy(), inputs)
 
     # files
 
@@ -493,6 +572,7 @@ class SequenceEstimator(ABC):
         net = _unbound(checkpoint.net) if checkpoint.is_own_net else checkpoint.net
         try:
             model = cls(net, checkpoint.window, scale=checkpoint.scaling is not None, **settings)
+            model._require_sizes_of(checkpoint)
             model.history_ = History.from_dict(checkpoint.history)
             if checkpoint.scaling is not None:
                 model._scaling = Scaling(**checkpoint.scaling)
@@ -514,6 +594,24 @@ class SequenceEstimator(ABC):
         if not checkpoint.is_own_net:
             model._load_pending()
         return model
+
+    def _require_sizes_of(self, checkpoint: Checkpoint) -> None:
+        """Raise ConfigError where settings and weights of a file cannot be of one net.
+
+        Building a net that is far larger than its weights would take all memory, or for ever.
+        """
+        if checkpoint.symbols and not self.symbol_embedding:
+            raise ConfigError("symbol_embedding = 0 beside the names of symbols")
+        settings = {} if checkpoint.is_own_net else vars(self.net_config)
+        if checkpoint.symbols and checkpoint.net != "tft":
+            settings = {**settings, "symbol_embedding": self.symbol_embedding}
+        for name, size in settings.items():
+            # Each net has a matrix of hidden_size rows and columns.
+            n_weights = size**2 if name == "hidden_size" else size
+            if isinstance(size, int) and n_weights > checkpoint.n_parameters:
+                raise ConfigError(
+                    f"{name} = {size} is more than {checkpoint.n_parameters} weights are for"
+                )
 
     def bind(self, factory: NetFactory, name: str | None = None) -> Self:
         """Give a loaded model the function that makes its own net.
@@ -573,6 +671,11 @@ class SequenceEstimator(ABC):
 
     def _new_net(self, n_features: int, n_outputs: int, n_symbols: int = 0) -> nn.Module:
         size = self.symbol_embedding if n_symbols else 0
+        if n_symbols and not size:
+            raise ConfigError(
+                f"symbol_embedding = 0 tells the net no symbol, and there are {n_symbols}: set it "
+                f"above 0."
+            )
         if isinstance(self.net, str):
             if n_symbols and issubclass(net_class(self.net), TFTNet):
                 net = build_net(self.net, n_features, n_outputs, self.net_config, n_symbols)
@@ -612,6 +715,14 @@ class SequenceEstimator(ABC):
 
     # rows
 
+    def _require_targets(self, values: npt.NDArray[Any]) -> None:
+        """Raise DataError where the targets (N, K) are not so many as the model predicts."""
+        if values.shape[1] != len(self.label_names_):
+            raise DataError(
+                f"y has {values.shape[1]} targets, and the model was trained on "
+                f"{len(self.label_names_)}."
+            )
+
     def _weights(self, sample_weight: Any, inputs: Inputs) -> FloatArray:
         if sample_weight is None:
             return np.ones(len(inputs))
@@ -631,24 +742,25 @@ class SequenceEstimator(ABC):
         self, is_target: BoolArray, inputs: Inputs, has_eval_set: bool
     ) -> tuple[BoolArray, BoolArray]:
         """Return which targets are for training and which for validation."""
-        is_valid = np.zeros_like(is_target)
         if has_eval_set or self.valid_size == 0 or not is_target.any():
-            return is_target, is_valid
+            return is_target, np.zeros_like(is_target)
+        is_late = np.zeros_like(is_target)
         ranges = [np.flatnonzero(inputs.codes == code) for code in np.unique(inputs.codes)]
         if inputs.symbols and inputs.times is not None:
             # One moment for all symbols, so that none shows another's future.
             times = np.sort(inputs.times[is_target])
             n_valid = round(len(times) * self.valid_size)
             if n_valid:
-                is_valid = is_target & (inputs.times >= times[len(times) - n_valid])
+                is_late = inputs.times >= times[len(times) - n_valid]
         else:
             for rows in ranges:
                 own = rows[is_target[rows]]
-                is_valid[own[len(own) - round(len(own) * self.valid_size) :]] = True
-        is_train = is_target & ~is_valid
+                is_late[own[len(own) - round(len(own) * self.valid_size) :]] = True
+        is_train = is_target & ~is_late
         for rows in ranges:
-            is_train[rows] = purged(is_train[rows], is_valid[rows], self.label_period)
-        return is_train, is_valid
+            # Rows that only came late say where validation begins, even if they are no targets.
+            is_train[rows] = purged(is_train[rows], is_late[rows], self.label_period)
+        return is_train, is_target & is_late
 
     def _fit_scaling(self, inputs: Inputs, targets: FloatArray, is_train: BoolArray) -> Scaling:
         seen = finite_rows(inputs.rows)
@@ -705,20 +817,12 @@ def _row_tensor(inputs: Inputs, scaling: Scaling | None, known: list[str]) -> Te
         if unknown or not inputs.symbols:
             what = f"not {unknown[0]!r}" if unknown else "and X names none"
             raise MismatchError(
-                f"The model was trained on the symbols {', '.join(known)}, {what}. Give X in the "
+                f"The model was trained on the symbols {shortened(known)}, {what}. Give X in the "
                 f"shape that it was trained on, or train with symbol_embedding = 0."
             )
         numbers = np.array([known.index(name) for name in inputs.symbols], dtype=np.float32)
         rows = np.column_stack([to_float32(rows), numbers[inputs.codes]])
     return torch.from_numpy(to_float32(rows))
-
-
-def _is_vector(y: Any) -> bool:
-    if isinstance(y, dict):
-        y = next(iter(y.values()))
-    elif isinstance(y, list | tuple) and isinstance(y[0], np.ndarray | pd.Series | pd.DataFrame):
-        y = y[0]
-    return np.ndim(y) == 1
 
 
 def _net_config_class(net: str | NetFactory) -> type[NetConfig] | type[TFTConfig]:

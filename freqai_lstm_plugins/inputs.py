@@ -7,7 +7,7 @@ predictions go back in the shape in which the rows came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,23 @@ class Inputs:
                 f"The model was trained on {len(expected)} features, {len(self.names)} are given."
             )
 
+    def parts_of(self, values: Any, what: str) -> list[Any]:
+        """Take targets or weights, given in the shape of the features, apart by symbol.
+
+        Raises:
+            DataError: They are not given for the same symbols.
+        """
+        if isinstance(self.given, Mapping):
+            if not isinstance(values, Mapping) or set(values) != set(self.given):
+                raise DataError(f"{what} must be a dictionary with the same symbols as X.")
+            return [values[key] for key in self.given]
+        if not _holds_several(self.given):
+            return [values]
+        n_parts = len(_parts(self.given))
+        if not isinstance(values, list | tuple) or len(values) != n_parts:
+            raise DataError(f"{what} must be a list of {n_parts} parts, one a part of X.")
+        return list(values)
+
     def arrange(
         self, values: Any, what: str, convert: Callable[[Any], npt.NDArray[Any]]
     ) -> tuple[npt.NDArray[Any], list[str]]:
@@ -99,22 +116,17 @@ class Inputs:
         Raises:
             DataError: The shape is another one than that of the features.
         """
-        givens = _parts(self.given)
-        parts = [values]
-        if isinstance(self.given, Mapping):
-            if not isinstance(values, Mapping) or set(values) != set(self.given):
-                raise DataError(f"{what} must be a dictionary with the same symbols as X.")
-            parts = [values[key] for key in self.given]
-        elif _holds_several(self.given):
-            if not isinstance(values, list | tuple) or len(values) != len(givens):
-                raise DataError(f"{what} must be a list of {len(givens)} parts, one a part of X.")
-            parts = list(values)
+        parts = self.parts_of(values, what)
         arrays = [
             _columns(convert(part), len(given), what)
-            for part, given in zip(parts, givens, strict=True)
+            for part, given in zip(parts, _parts(self.given), strict=True)
         ]
-        if len({array.shape[1] for array in arrays}) > 1:
-            raise DataError(f"{what}: the symbols have different numbers of columns.")
+        columns = {
+            tuple(part.columns) if isinstance(part, pd.DataFrame) else array.shape[1]
+            for part, array in zip(parts, arrays, strict=True)
+        }
+        if len(columns) > 1:
+            raise DataError(f"{what} must have the same columns for every symbol.")
         joined = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
         return joined if self.order is None else joined[self.order], _column_names(parts[0])
 
@@ -153,7 +165,7 @@ def read_inputs(X: Given, symbol: str | None = None) -> Inputs:
     """
     parts = _parts(X)
     if isinstance(X, Mapping):
-        symbols = [str(name) for name in X]
+        symbols = _distinct(str(name) for name in X)
     else:
         symbols = [str(i) for i in range(len(parts))] if _holds_several(X) else []
     if not parts:
@@ -184,8 +196,21 @@ def _holds_several(X: Given) -> bool:
     return isinstance(X, Mapping) or (
         isinstance(X, list | tuple)
         and bool(X)
-        and all(isinstance(part, pd.DataFrame | np.ndarray) and part.ndim == 2 for part in X)
+        and any(isinstance(part, pd.DataFrame | np.ndarray) and part.ndim > 1 for part in X)
     )
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Return the names of symbols.
+
+    Raises:
+        DataError: Two are the same, as 1 and "1" are.
+    """
+    listed = list(names)
+    twice = next((name for name in listed if listed.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"X: two symbols are called {twice!r}. Give each another name.")
+    return listed
 
 
 def _parts(X: Any) -> list[Any]:
@@ -200,17 +225,20 @@ def _read_one(X: Any) -> Inputs:
         raise DataError(f"X must have shape (rows, features), not {rows.shape}.")
     columns = X.columns if isinstance(X, pd.DataFrame) else range(rows.shape[1])
     prefix = "" if isinstance(X, pd.DataFrame) else "x"
-    is_timed = isinstance(X, pd.DataFrame) and isinstance(X.index, pd.DatetimeIndex)
-    times = X.index.to_numpy() if is_timed else None
+    times = None
+    if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.DatetimeIndex):
+        # In UTC, so that symbols of several time zones have one clock.
+        index = X.index if X.index.tz is None else X.index.tz_convert(None)
+        times = index.to_numpy()
     codes = np.zeros(len(rows), dtype=np.int64)
     return Inputs(X, rows, [f"{prefix}{name}" for name in columns], times, [], codes)
 
 
 def _read_long_frame(X: Given, symbol: str) -> Inputs:
-    if not isinstance(X, pd.DataFrame) or symbol not in X.columns:
+    if not isinstance(X, pd.DataFrame) or list(X.columns).count(symbol) != 1:
         raise DataError(
-            f"symbol = {symbol!r} needs a DataFrame with that column, or X as a list of frames or "
-            f"a dictionary of them."
+            f"symbol = {symbol!r} needs a DataFrame with one such column, or X as a list of frames "
+            f"or a dictionary of them."
         )
     if X[symbol].isna().any():
         raise DataError(f"X: column {symbol!r} names no symbol in {X[symbol].isna().sum()} rows.")
@@ -222,7 +250,7 @@ def _read_long_frame(X: Given, symbol: str) -> Inputs:
         one.rows[order],
         one.names,
         None if one.times is None else one.times[order],
-        [str(name) for name in found],
+        _distinct(str(name) for name in found),
         codes[order].astype(np.int64),
         order,
     )
@@ -236,9 +264,12 @@ def _require_order(inputs: Inputs) -> None:
     backwards = (np.diff(inputs.times) <= np.timedelta64(0)) & (np.diff(inputs.codes) == 0)
     if backwards.any():
         at = int(np.flatnonzero(backwards)[0])
+        name, (before, time) = inputs.symbols[inputs.codes[at]], inputs.times[at : at + 2]
+        if before == time:
+            raise DataError(f"X: symbol {name!r} has two rows of {time}. Keep one of them.")
         raise DataError(
-            f"X: the rows of symbol {inputs.symbols[inputs.codes[at]]!r} are not in the order of "
-            f"time: {inputs.times[at + 1]} comes after {inputs.times[at]}. Sort them."
+            f"X: the rows of symbol {name!r} are not in the order of time: {time} comes after "
+            f"{before}. Sort them."
         )
 
 

@@ -21,6 +21,8 @@ import numpy as np
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.scaling import FloatArray
 
+ROUND_OFF = 1e-9
+
 Bounds = tuple[FloatArray, FloatArray]  # lower and upper ends, (N, K) each
 
 
@@ -67,13 +69,14 @@ class Calibration:
         require_rows(interval, len(targets))
         lower, upper = bounds or (points, points)
         scores = np.sort(np.maximum(lower - targets, targets - upper), axis=0)
-        rank = math.ceil(interval * (len(targets) + 1))
-        tail = (1 - interval) / 2
+        rank = _rank(interval, len(targets))
+        tail, mean = (1 - interval) / 2, train_targets.mean(axis=0)
+        # The mean of skewed targets may lie outside; it is what is forecast without a window.
         return cls(
             interval,
             scores[rank - 1].tolist(),
-            np.quantile(train_targets, tail, axis=0).tolist(),
-            np.quantile(train_targets, 1 - tail, axis=0).tolist(),
+            np.minimum(np.quantile(train_targets, tail, axis=0), mean).tolist(),
+            np.maximum(np.quantile(train_targets, 1 - tail, axis=0), mean).tolist(),
             len(targets),
         )
 
@@ -88,11 +91,17 @@ class Calibration:
         return asdict(self)
 
 
+def _rank(interval: float, n_rows: int) -> int:
+    """Return which of the sorted scores, counted from 1, covers the share of new rows."""
+    # Round-off must not ask for one more: 0.55 * 20 is a little above 11.
+    return math.ceil(interval * (n_rows + 1) - ROUND_OFF)
+
+
 def require_rows(interval: float, n_rows: int) -> None:
     """Raise DataError where `n_rows` validation rows cannot vouch for an interval."""
-    if math.ceil(interval * (n_rows + 1)) <= n_rows:
+    if _rank(interval, n_rows) <= n_rows:
         return
-    needed = math.ceil(interval / (1 - interval) - 1e-9)
+    needed = math.ceil((interval - ROUND_OFF) / (1 - interval))
     raise DataError(
         f"interval = {interval:g} needs at least {needed} validation rows to be calibrated on, and "
         f"there are {n_rows}. Keep more rows for validation (valid_size, or in FreqAI "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from freqai_lstm_plugins.answers import Numbers, Quantiles, quantile_levels
 from freqai_lstm_plugins.checkpoint import Checkpoint
@@ -17,6 +17,7 @@ from freqai_lstm_plugins.inputs import Given, Inputs, numbers_of
 from freqai_lstm_plugins.intervals import Bounds, Calibration, require_rows
 from freqai_lstm_plugins.nets import net_class
 from freqai_lstm_plugins.scaling import FloatArray
+from freqai_lstm_plugins.training import predict_windows, torch_threads
 from freqai_lstm_plugins.windows import BoolArray, WindowSet, finite_rows
 
 
@@ -69,6 +70,8 @@ class SequenceRegressor(SequenceEstimator):
 
     def _answer_for(self, train: WindowSet, classes: list[list[Any]]) -> Numbers | Quantiles:
         deviations = torch.std(train.targets, dim=0, correction=0)
+        # A constant target's is 1, as in scaling: a bound of 0 would count no error.
+        deviations = torch.where(deviations > 0, deviations, 1.0)
         return self._answer_of(train.targets.shape[1], tuple(deviations.tolist()))
 
     def _read_targets(self, y: Any, inputs: Inputs, classes: list[list[Any]]) -> Targets:
@@ -81,17 +84,10 @@ class SequenceRegressor(SequenceEstimator):
 
     # intervals
 
-    def fit_windows(
-        self,
-        train: WindowSet,
-        valid: WindowSet | None,
-        feature_names: Sequence[str],
-        label_names: Sequence[str],
-        **options: Any,
-    ) -> Self:
-        """Train on windows whose rows and targets are scaled already, and calibrate intervals.
-
-        Arguments as in `SequenceEstimator.fit_windows`.
+    def _train(
+        self, train: WindowSet, valid: WindowSet | None, *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        """Train as the base class does, and calibrate intervals.
 
         Raises:
             DataError: There are too few validation windows to calibrate intervals on.
@@ -99,18 +95,20 @@ class SequenceRegressor(SequenceEstimator):
         interval = self.train_config.interval
         if interval is not None:
             require_rows(interval, 0 if valid is None else len(valid))
-        super().fit_windows(train, valid, feature_names, label_names, **options)
-        self._calibration = None
+        fitted = super()._train(train, valid, *args, **options)
+        fitted["_calibration"] = None
         if interval is not None and valid is not None:
-            outputs = self._outputs_at(valid.rows, valid.ends).double().numpy()
-            self._calibration = Calibration.fit(
+            answer = self._answer_of(train.targets.shape[1], ())
+            with torch_threads(self.train_config.num_threads):
+                outputs = predict_windows(fitted["net_"], valid.rows, valid.ends, valid.window)
+            fitted["_calibration"] = Calibration.fit(
                 interval,
-                self.points(outputs),
-                self._quantile_bounds(outputs),
+                answer.points(outputs.double()).numpy(),
+                _quantile_bounds(answer, outputs.double()),
                 valid.targets.double().numpy(),
                 train.targets.double().numpy(),
             )
-        return self
+        return fitted
 
     @property
     def calibration(self) -> Calibration | None:
@@ -136,17 +134,11 @@ class SequenceRegressor(SequenceEstimator):
                 "The model was trained without intervals: set interval, for example to 0.8, and "
                 "train it again."
             )
-        lower, upper = calibration.bounds(self.points(outputs), self._quantile_bounds(outputs))
+        bounds = _quantile_bounds(self.answer, torch.from_numpy(outputs))
+        lower, upper = calibration.bounds(self.points(outputs), bounds)
         is_blank = np.isnan(outputs[:, 0])
         lower[is_blank], upper[is_blank] = calibration.blank_lower, calibration.blank_upper
         return lower, upper
-
-    def _quantile_bounds(self, outputs: FloatArray) -> Bounds | None:
-        answer = self.answer
-        if not isinstance(answer, Quantiles):
-            return None
-        lower, upper = answer.bounds(torch.from_numpy(outputs))
-        return lower.numpy(), upper.numpy()
 
     # predict
 
@@ -200,6 +192,7 @@ class SequenceRegressor(SequenceEstimator):
         inputs, outputs = self._outputs(X)
         predicted = self._unscaled(self.points(outputs))
         targets = self._read_targets(y, inputs, []).values
+        self._require_targets(targets)
         known = finite_rows(predicted) & finite_rows(targets)
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
@@ -236,3 +229,11 @@ class SequenceRegressor(SequenceEstimator):
         tags = super().__sklearn_tags__()
         tags.estimator_type, tags.regressor_tags = "regressor", RegressorTags()
         return tags
+
+
+def _quantile_bounds(answer: Numbers | Quantiles, outputs: Tensor) -> Bounds | None:
+    """Return the ends (N, K) that a net with quantiles gives by itself."""
+    if not isinstance(answer, Quantiles):
+        return None
+    lower, upper = answer.bounds(outputs)
+    return lower.numpy(), upper.numpy()

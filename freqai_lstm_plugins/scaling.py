@@ -41,8 +41,9 @@ class Scaling:
         """Standardize features (N, F) to float32; rows that are not finite become NaN."""
         mean, std = np.asarray(self.feature_mean), np.asarray(self.feature_std)
         scaled = np.empty(rows.shape, dtype=np.float32)
-        for part in chunks(len(rows)):
-            scaled[part] = to_float32((rows[part] - mean) / std)
+        with np.errstate(over="ignore"):
+            for part in chunks(len(rows)):
+                scaled[part] = to_float32((rows[part] - mean) / std)
         # Scaling may bring back into float32's range what fitting took for missing.
         scaled[~finite_rows(rows)] = np.nan
         return scaled

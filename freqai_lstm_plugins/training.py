@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from freqai_lstm_plugins.answers import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
-from freqai_lstm_plugins.nets import RecurrentNet
+from freqai_lstm_plugins.nets import PanelNet, RecurrentNet, SequenceNet
+from freqai_lstm_plugins.parallel import in_threads
 from freqai_lstm_plugins.windows import (
     WindowSet,
     gather_sequences,
@@ -180,11 +181,7 @@ def fit(
         ConfigError: Dense supervision of a net that cannot serve it.
         TrainingError: A loss is no longer finite.
     """
-    if len(train) == 0:
-        raise DataError(
-            f"No training window: {len(train.rows)} rows hold no {train.window} consecutive usable "
-            f"rows that end at a row with a target. Give more rows, or a smaller window."
-        )
+    require_windows(train)
     device = next(net.parameters()).device
     train = train.to(device)
     valid = valid.to(device) if valid is not None and len(valid) else None
@@ -225,6 +222,15 @@ def fit(
         raise TrainingError(_divergence_message(n_epochs, math.nan, None, config))
     net.eval()
     return Trained(history, optimizer.state_dict())
+
+
+def require_windows(train: WindowSet) -> None:
+    """Raise DataError where there is no training window."""
+    if len(train) == 0:
+        raise DataError(
+            f"No training window: {len(train.rows)} rows hold no {train.window} consecutive usable "
+            f"rows that end at a row with a target. Give more rows, or a smaller window."
+        )
 
 
 def _optimizer(
@@ -371,11 +377,9 @@ def mean_loss(net: nn.Module, windows: WindowSet, answer: Answer | None = None) 
     """Return the weighted mean loss of `net` in evaluation mode; `answer` as in `fit`."""
     answer = answer or Numbers(windows.targets.shape[1])
     net.eval()
-    total = torch.zeros((), device=windows.ends.device)
-    for batch in torch.arange(len(windows), device=windows.ends.device).split(PREDICT_BATCH):
-        predicted = _predict_batch(net, windows.rows, windows.ends[batch], windows.window)
-        total += (answer.loss(predicted, windows.targets[batch]) * windows.weights[batch]).sum()
-    return float((total / windows.weights.sum()).item())
+    outputs = _all_outputs(net, windows.rows, windows.ends, windows.window)
+    losses = answer.loss(outputs, windows.targets) * windows.weights
+    return float((losses.sum() / windows.weights.sum()).item())
 
 
 @torch.inference_mode()
@@ -392,10 +396,22 @@ def predict_windows(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> 
         (M, O) float32 outputs on the CPU.
     """
     device = next(net.parameters()).device
-    rows, ends = rows.to(device), ends.to(device)
-    # An empty batch still tells how many targets there are.
+    return _all_outputs(net, rows.to(device), ends.to(device), window).float().cpu()
+
+
+def _all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
+    """Return the outputs (M, O) of all windows, a batch at a time."""
+    # An empty batch still tells how many outputs there are.
     batches = ends.split(PREDICT_BATCH) if len(ends) else (ends,)
-    return torch.cat([_predict_batch(net, rows, batch, window) for batch in batches]).float().cpu()
+
+    def predict(batch: Tensor) -> Tensor:
+        return _predict_batch(net, rows, batch, window)
+
+    # A net of the user's own may keep something between calls.
+    inner = net.net if isinstance(net, PanelNet) else net
+    if rows.device.type == "cpu" and isinstance(inner, SequenceNet):
+        return torch.cat(in_threads(predict, batches))
+    return torch.cat([predict(batch) for batch in batches])
 
 
 def _predict_batch(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:

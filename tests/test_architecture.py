@@ -24,6 +24,8 @@ LEVELS = {
     "freqai": 3,
     "replay": 3,
     "models": 4,
+    "trees": 4,
+    "explanation": 5,
     "regressor": 5,
     "classifier": 5,
     "estimator": 6,
@@ -36,6 +38,7 @@ LEVELS = {
     "checkpoint": 9,
     "answers": 10,
     "nets": 10,
+    "parallel": 11,
     "windows": 10,
     "config": 11,
     "files": 12,
@@ -158,6 +161,8 @@ def test_the_public_names_are_these():
         "SequenceClassifier",
         "SequenceRegressor",
         "__version__",
+        "explain",
+        "explain_trees",
         "load_model",
     ]
     pytest.importorskip("freqtrade")

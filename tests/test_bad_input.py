@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor
 from freqai_lstm_plugins.errors import (
     ConfigError,
     DataError,
@@ -43,7 +43,10 @@ def refused(error, message, call):
 
 
 SETTINGS = [
-    ({"net": "lstn"}, "unknown net 'lstn': the nets are lstm, gru, alstm, tft. Did you mean 'lstm'"),
+    (
+        {"net": "lstn"},
+        "unknown net 'lstn': the nets are lstm, gru, alstm, tft. Did you mean 'lstm'",
+    ),
     ({"net": ""}, "unknown net '': the nets are lstm, gru"),
     ({"net": 3}, "net must be a name or a function that makes a net, not 3"),
     ({"window": 0}, "window must be an integer of at least 1, not 0"),
@@ -65,6 +68,49 @@ SETTINGS = [
     ({"batch_size": "big"}, "batch_size must be an integer of at least 1, not 'big'"),
     ({"max_epochs": None}, "max_epochs and n_steps are both null.*set max_epochs"),
     ({"net": nn.Identity, "hidden_dim": 3}, "unknown setting 'hidden_dim'. Known settings: learn"),
+    ({"interval": 0}, "interval must be a number between 0 and 1, such as 0.8, or null, not 0"),
+    ({"interval": 1}, "interval must be a number between 0 and 1, .*, not 1"),
+    ({"interval": 1.5}, "interval must be a number between 0 and 1, .*, not 1.5"),
+    ({"interval": -0.8}, "interval must be a number between 0 and 1, .*, not -0.8"),
+    ({"interval": "x"}, "interval must be a number between 0 and 1, .*, not 'x'"),
+    ({"interval": True}, "interval must be a number between 0 and 1, .*, not True"),
+    ({"interval": np.nan}, "interval must be a number between 0 and 1, .*, not nan"),
+    ({"interval": [0.1, 0.9]}, r"interval must be a number between 0 and 1, .*, not \[0.1, 0.9\]"),
+    ({"loss": "mean"}, "loss must be one of auto, mse, mae, huber, quantile, .*, not 'mean'"),
+    ({"loss": None}, "loss must be one of auto, mse, .*, not None"),
+    ({"loss": "cross_entropy"}, "loss = 'cross_entropy' is for classes: take mse, .* a classifier"),
+    ({"class_weight": "balanced"}, "class_weight is for classifiers. Leave it out"),
+    ({"class_weight": {"up": 1.0}}, "class_weight is for classifiers. Leave it out"),
+    ({"symbol": 3}, "symbol must be the name of a column, not 3"),
+    ({"symbol_embedding": -1}, "symbol_embedding must be an integer of at least 0, not -1"),
+    ({"symbol_embedding": True}, "symbol_embedding must be an integer of at least 0, not True"),
+    ({"cell_type": "gru"}, "unknown setting 'cell_type'"),
+]
+
+NETS_SETTINGS = [
+    ({"net": "alstm", "cell_type": "rnn"}, "cell_type must be one of gru, lstm, not 'rnn'"),
+    ({"net": "alstm", "num_heads": 2}, "unknown setting 'num_heads'"),
+    ({"net": "tft", "hidden_size": 10}, "10 is no multiple of num_heads = 4: hidden_size = 12 is"),
+    ({"net": "tft", "num_heads": 3}, "32 is no multiple of num_heads = 3: hidden_size = 33 is the"),
+    ({"net": "tft", "num_heads": 0}, "num_heads must be an integer of at least 1, not 0"),
+    ({"net": "tft", "head_size": 8}, "unknown setting 'head_size'. Did you mean 'hidden_size'"),
+    ({"net": "tft", "cell_type": "gru"}, "unknown setting 'cell_type'"),
+]
+
+CLASSIFIER_SETTINGS = [
+    ({"loss": "mse"}, "loss = 'mse' is for numbers: .* so leave loss out, or take a regressor"),
+    ({"loss": "mae"}, "loss = 'mae' is for numbers"),
+    ({"loss": "quantile"}, "loss = 'quantile' is for numbers"),
+    ({"interval": 0.8}, "interval = 0.8 is for numbers: the probabilities .* Leave interval out"),
+    ({"class_weight": "even"}, "class_weight must be 'balanced', a dictionary .*, not 'even'"),
+    ({"class_weight": {}}, "class_weight must be 'balanced', a dictionary .*, not {}"),
+    ({"class_weight": {"up": 0}}, "class -> weight above 0, or null, not {'up': 0}"),
+    ({"class_weight": {"up": np.inf}}, "class -> weight above 0, or null, not {'up': inf}"),
+    ({"class_weight": {"up": np.nan}}, "class -> weight above 0, or null, not {'up': nan}"),
+    ({"class_weight": {"up": "2"}}, "class -> weight above 0, or null, not {'up': '2'}"),
+    ({"class_weight": {"up": True}}, "class -> weight above 0, or null, not {'up': True}"),
+    ({"class_weight": 2.0}, "class_weight must be 'balanced', a dictionary .*, not 2.0"),
+    ({"class_weight": ["up"]}, r"class_weight must be 'balanced', a dictionary .*, not \['up'\]"),
 ]
 
 
@@ -74,6 +120,21 @@ def test_wrong_settings(settings, message):
     # Changing a sound model to them is refused in the same words.
     if not {"net", "hidden_dim"} <= set(settings):
         refused(ConfigError, message, lambda: SequenceRegressor().set_params(**settings))
+
+
+@pytest.mark.parametrize(("settings", "message"), NETS_SETTINGS, ids=lambda value: str(value)[:40])
+def test_wrong_settings_of_nets(settings, message):
+    for kind in (SequenceRegressor, SequenceClassifier):
+        refused(ConfigError, message, lambda kind=kind: kind(**settings))
+        refused(ConfigError, message, lambda kind=kind: kind().set_params(**settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"), CLASSIFIER_SETTINGS, ids=lambda value: str(value)[:40]
+)
+def test_wrong_settings_of_classifiers(settings, message):
+    refused(ConfigError, message, lambda: SequenceClassifier(**settings))
+    refused(ConfigError, message, lambda: SequenceClassifier().set_params(**settings))
 
 
 def fit(x, y, eval_set=None, sample_weight=None, **settings):
@@ -136,6 +197,20 @@ FITS = {
         lambda: fit(rows(), targets(), eval_set=(rows(), rows()[:, :2])),
         "eval_set has 2 targets, y has 1",
     ),
+    "no validation to calibrate an interval on": (
+        lambda: fit(rows(), targets(), interval=0.8, valid_size=0),
+        "interval = 0.8 needs at least 4 validation rows .* there are 0. Keep more rows",
+    ),
+    "too little validation for an interval": (
+        lambda: fit(rows(), targets(), interval=0.9, valid_size=0.1),
+        "interval = 0.9 needs at least 9 validation rows .* there are 6. .* a smaller interval",
+    ),
+    "a net of ones own without quantiles": (
+        lambda: fit_own(
+            lambda f, k: nn.Sequential(nn.Flatten(), nn.Linear(4 * f, 1)), loss="quantile"
+        ),
+        r"the targets need \(1, 3\).* for each of the quantiles \[0.1, 0.5, 0.9\] of each target",
+    ),
     "a net of another width": (
         lambda: fit_own(lambda f, k: nn.Sequential(nn.Flatten(), nn.Linear(4 * f, k + 1))),
         r"to \(1, 2\), but the targets need \(1, 1\)",
@@ -143,8 +218,8 @@ FITS = {
 }
 
 
-def fit_own(make_net):
-    SequenceRegressor(make_net, 4, max_epochs=1).fit(rows(), targets())
+def fit_own(make_net, **settings):
+    SequenceRegressor(make_net, 4, max_epochs=1, **settings).fit(rows(), targets())
 
 
 @pytest.mark.parametrize("name", FITS)
@@ -165,6 +240,7 @@ def test_wrong_nets_of_ones_own():
 def test_a_model_that_is_not_fitted():
     for call in (
         lambda model: model.predict(rows()),
+        lambda model: model.predict_interval(rows()),
         lambda model: model.score(rows(), targets()),
         lambda model: model.save("never.zip"),
         lambda model: model.plot_history(),

@@ -6,14 +6,24 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import limit, peak, report
+from benchmarks import candles, coverage, limit, peak, report
 from benchmarks.data import new_net
 from benchmarks.measure import Ratio, Row, Spread, Stopwatch, alternate
 from benchmarks.rows import ROWS
-from benchmarks.sizes import QUICK, GrowthSize, MemorySize
+from benchmarks.sizes import (
+    QUICK,
+    CoverageSize,
+    GrowthSize,
+    MemorySize,
+    NetsSize,
+    SupervisionSize,
+)
+from freqai_lstm_plugins.nets import NETS
+from freqai_lstm_plugins.replay import synthetic_market
 
 pytestmark = pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
 
@@ -26,6 +36,18 @@ TINY = dataclasses.replace(
     pairs=2,
     memory=MemorySize(rows=200, features=4, window=4, steps=2),
     growth=GrowthSize(rows=60, features=8, window=4, factors=(1, 2)),
+    nets=NetsSize(features=(4,), batches=1, predict_rows=20, rounds=1),
+    supervision=SupervisionSize(train_rows=120, test_rows=30, folds=2, seeds=1, pairs=2, epochs=1),
+    coverage=CoverageSize(
+        pairs={"1h": 2, "5m": 1},
+        train_rows=120,
+        test_rows={"1h": 30, "5m": 40},
+        folds=2,
+        seeds=2,
+        intervals=(0.8,),
+        hidden_size=2,
+        epochs=1,
+    ),
 )
 
 
@@ -70,6 +92,85 @@ def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     row = ROWS[name](dataclasses.replace(TINY, growth=GrowthSize(factors=(1, 2))))
     assert row.name == name
     require_sound(dataclasses.replace(row, ratios=row.ratios[:1]))
+
+
+def test_the_row_of_nets_compares_every_net_with_the_lstm():
+    row = ROWS["nets"](TINY)
+    require_sound(row)
+    compared = [ratio.what for ratio in row.ratios]
+    assert [line.split(" | ")[1] for line in row.notes[0].splitlines()[2:]] == list(NETS)
+    for name in list(NETS)[1:]:
+        assert f"F 4, training: lstm against {name}" in compared
+    assert "F 4, training: gru with dense supervision against gru" in compared
+
+
+@pytest.fixture
+def a_market(tmp_path, monkeypatch):
+    """Candles of two pairs where the rows look for real ones."""
+    for timeframe in ("1h", "5m"):
+        market = synthetic_market(["A/USDT", "B/USDT"], timeframe, 600, seed=1)
+        for pair, frame in market.items():
+            path = tmp_path / f"{pair.replace('/', '_')}-{timeframe}.feather"
+            frame.to_feather(path)
+    monkeypatch.setattr(candles, "CANDLES", tmp_path)
+
+
+def test_forecasts_on_candles_are_compared_by_pair(a_market):
+    row = ROWS["supervision"](TINY)
+    assert "| A_USDT |" in row.notes[0]
+    assert "over 4 pairs and folds" in row.notes[1]
+
+
+def test_coverage_is_shown_in_all_and_by_pair(a_market):
+    row = ROWS["coverage"](TINY)
+    summary, errors, hourly, quick = row.notes
+    # Two timeframes, two labels, three intervals.
+    assert len(summary.splitlines()) == 2 + 2 * 2 * 3
+    assert "standard error over 2 folds" in errors
+    assert "| B_USDT | return |" in hourly
+    assert "| B_USDT |" not in quick
+    for _, spread, _ in row.absolute:
+        assert 0 <= spread.low <= spread.median <= spread.high <= 1
+    assert "nan" not in "".join(row.notes)
+
+
+@pytest.mark.parametrize("name", ["supervision", "coverage"])
+def test_a_row_without_candles_says_so(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(candles, "CANDLES", tmp_path)
+    row = ROWS[name](TINY)
+    assert "No candles of 1h" in row.notes[0]
+    assert not row.absolute
+
+
+def test_an_interval_pays_for_its_width_and_for_targets_outside():
+    targets = np.array([[0.0], [1.0], [3.0], [-2.0]])
+    lower, upper = np.array([[-1.0]]), np.array([[1.0]])
+    # Two of four are outside, by 2 and by 1, each times 2 / 0.2.
+    found = coverage.figures(lower, upper, targets, 0.8)
+    np.testing.assert_allclose(found, [[0.5, 2.0, 2.0 + 10 * 3 / 4]])
+
+
+def test_the_quantiles_have_the_best_score():
+    targets = np.random.default_rng(0).standard_normal((20_000, 1))
+    scores = [
+        coverage.figures(np.array([[-end]]), np.array([[end]]), targets, 0.8)[0, coverage.SCORE]
+        for end in (0.9, 1.2816, 1.8)
+    ]
+    assert scores[1] == min(scores)
+
+
+def test_the_error_of_a_mean_is_that_of_independent_values():
+    values = np.random.default_rng(0).standard_normal((2_000, 10))
+    found = np.array([coverage.with_error(each) for each in values])
+    assert math.sqrt(np.mean(found[:, 1] ** 2)) == pytest.approx(found[:, 0].std(), rel=0.05)
+
+
+def test_folds_follow_each_other_and_no_training_label_reaches_into_a_test():
+    folds = list(candles.walk_forward(100, train_rows=40, test_rows=20, folds=3))
+    assert [test for _, test in folds] == [slice(40, 60), slice(60, 80), slice(80, 100)]
+    for train, test in folds:
+        assert train.stop - 1 + candles.HORIZON < test.start
+        assert train.start == test.start - 40
 
 
 @pytest.mark.skipif(not peak.is_measurable(), reason="/proc tells the peak on Linux only")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import random
@@ -19,7 +20,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor, load_model
 from freqai_lstm_plugins.checkpoint import (
     PyTrainer,
     read_checkpoint,
@@ -66,6 +67,16 @@ def rewritten(file, **changes):
 def model_content(file):
     with torch.serialization.safe_globals([PyTrainer]):
         return torch.load(file, weights_only=True)
+
+
+def scaling(**changes):
+    sound = {"feature_mean": [0.0] * 3, "feature_std": [1.0] * 3}
+    return {**sound, "target_mean": [0.0], "target_std": [1.0], **changes}
+
+
+def calibration(**changes):
+    ends = {"margins": [1.0], "blank_lower": [-1.0], "blank_upper": [1.0]}
+    return {"interval": 0.8, **ends, "n_rows": 9, **changes}
 
 
 def test_a_loaded_model_predicts_the_same_bit_by_bit(model, rows, file):
@@ -221,12 +232,41 @@ def test_a_newer_format_asks_for_an_upgrade(file):
         ({"scaling": {"feature_mean": [0.0]}}, "its scaling has a wrong 'feature_mean'"),
         ({"label_names": "up"}, "damaged: 'label_names' is a str"),
         ({"target_mean": []}, "window or target_mean cannot be right"),
+        ({"target_mean": ["0"]}, "window or target_mean cannot be right"),
+        ({"target_mean": [math.nan]}, "window or target_mean cannot be right"),
+        ({"scaling": {}}, "its scaling has a wrong 'feature_mean'"),
+        ({"scaling": scaling(feature_mean="abc")}, "its scaling has a wrong 'feature_mean'"),
+        (
+            {"scaling": scaling(feature_std=[1.0, 0.0, 1.0])},
+            "its scaling has a wrong 'feature_std'",
+        ),
+        ({"scaling": scaling(target_std=[math.inf])}, "its scaling has a wrong 'target_std'"),
+        ({"scaling": scaling(target_mean=[None])}, "its scaling has a wrong 'target_mean'"),
+        ({"kind": 3}, "'kind' is a int"),
+        ({"kind": "oracle"}, "it holds a 'oracle', and the kinds of models are regressor, cl"),
+        ({"kind": "classifier"}, "its classes cannot be right"),
+        ({"classes": [["a", "b"]]}, "its classes cannot be right"),
+        ({"classes": {"a": 1}}, "'classes' is a dict"),
+        ({"symbols": "BTC"}, "'symbols' is a str"),
+        ({"symbols": [1]}, "'symbols' holds more than names"),
+        ({"symbols": ["BTC", "BTC"]}, "'symbols' holds a name twice"),
+        ({"calibration": []}, "'calibration' is a list"),
+        ({"calibration": {}}, "its calibration cannot be right"),
+        ({"calibration": calibration(interval=1.0)}, "its calibration cannot be right"),
+        ({"calibration": calibration(interval="0.8")}, "its calibration cannot be right"),
+        ({"calibration": calibration(margins=[math.nan])}, "its calibration cannot be right"),
+        ({"calibration": calibration(margins=[1])}, "its calibration cannot be right"),
+        ({"calibration": calibration(margins=[])}, "its calibration cannot be right"),
+        ({"calibration": calibration(blank_lower=None)}, "its calibration cannot be right"),
+        ({"calibration": calibration(blank_upper=[-math.inf])}, "its calibration cannot be right"),
+        ({"calibration": calibration(n_rows=None)}, "its calibration cannot be right"),
+        ({"calibration": calibration(colour="red")}, "its calibration cannot be right"),
     ],
 )
 def test_a_file_with_wrong_content_is_refused_with_what_is_wrong(file, changes, message):
     rewritten(file, **changes)
     with pytest.raises(NotACheckpointError, match=message):
-        read_checkpoint(file)
+        load_model(file)
 
 
 @pytest.mark.parametrize(
@@ -239,12 +279,75 @@ def test_a_file_with_wrong_content_is_refused_with_what_is_wrong(file, changes, 
         ({"train_settings": {"batch_size": 0}}, "batch_size must be .*, not 0"),
         ({"data_settings": {"step": "soon"}}, "step must be a time .*, not 'soon'"),
         ({"data_settings": {"window": 3}}, "net or settings are unknown here"),
+        ({"train_settings": {"loss": "mean"}}, "loss must be one of .*, not 'mean'"),
+        ({"train_settings": {"loss": "cross_entropy"}}, "'cross_entropy' is for classes"),
+        ({"train_settings": {"loss": "quantile"}}, "do not fit the net 'gru'.*size mismatch"),
+        ({"train_settings": {"class_weight": {}}}, "class_weight must be .*, not {}"),
+        ({"net": "tft", "net_settings": {"hidden_size": 4}}, "do not fit the net 'tft'"),
+        ({"symbols": ["BTC", "ETH"]}, "symbol_embedding = 0 beside the names of symbols"),
+        (
+            {"symbols": ["BTC", "ETH"], "data_settings": {"symbol_embedding": 2}},
+            "do not fit the net 'gru'",
+        ),
+        ({"data_settings": {"symbol": ["BTC"]}}, "symbol must be the name of a column"),
+        ({"net_settings": {"hidden_size": 10**9}}, "hidden_size = 1000000000 is more than"),
+        ({"net_settings": {"hidden_size": 4, "num_layers": 10**9}}, "num_layers = 1000000000 is"),
+        ({"data_settings": {"symbol_embedding": 10**9}, "symbols": ["BTC"]}, "= 1000000000 is"),
     ],
 )
 def test_a_sound_file_that_fits_no_net_here_says_why(file, changes, message):
     rewritten(file, **changes)
     with pytest.raises(MismatchError, match=message):
         SequenceRegressor.load(file)
+
+
+CLASSES = {
+    "a dictionary": [{"a": 0, "b": 1}],
+    "one class": [["a"]],
+    "none": [],
+    "a class twice": [["a", "a"]],
+    "a number that is none": [["a", math.nan]],
+    "more than names": [["a", ["b"]]],
+    "nothing": [["a", None]],
+    "two targets": [["a", "b"], ["a", "b"]],
+    "more than the frequencies": [["a", "b", "c"]],
+}
+
+
+@pytest.fixture(scope="module")
+def classifier(rows):
+    model = SequenceClassifier("gru", window=4, hidden_size=4, num_layers=1, max_epochs=1)
+    return model.fit(rows, np.where(rows[:, 0] > 0, "up", "down"))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_classifier_with_wrong_classes_is_refused(classifier, tmp_path, name):
+    classifier.save(tmp_path / "model.zip")
+    rewritten(tmp_path / "model.zip", classes=CLASSES[name])
+    with pytest.raises(NotACheckpointError, match=r"damaged: its (classes|window or target_mean)"):
+        load_model(tmp_path / "model.zip")
+
+
+def test_classes_that_do_not_fit_the_weights_are_refused(classifier, tmp_path):
+    file = tmp_path / "model.zip"
+    classifier.save(file)
+    rewritten(file, classes=[["a", "b", "c"]], target_mean=[0.5, 0.25, 0.25])
+    with pytest.raises(MismatchError, match=r"do not fit the net 'gru'.*size mismatch"):
+        load_model(file)
+    # Nor has a classifier an interval.
+    rewritten(file, classes=[["a", "b"]], target_mean=[0.5, 0.5], calibration=calibration())
+    with pytest.raises(NotACheckpointError, match="its calibration cannot be right"):
+        load_model(file)
+
+
+def test_symbols_that_do_not_fit_the_embedding_are_refused(rows, tmp_path):
+    file = tmp_path / "model.zip"
+    model = SequenceRegressor("gru", window=4, hidden_size=4, max_epochs=1, symbol_embedding=2)
+    model.fit({"A": rows, "B": rows}, {"A": rows[:, 0], "B": rows[:, 0]}).save(file)
+    for symbols in (["A", "B", "C"], ["A"], []):
+        with pytest.raises(MismatchError, match="do not fit the net 'gru'"):
+            load_model(rewritten(file, symbols=symbols))
+    assert load_model(rewritten(file, symbols=["X", "Y"])).symbols_ == ["X", "Y"]
 
 
 def test_a_file_cut_off_anywhere_is_refused(file, tmp_path):

@@ -81,6 +81,16 @@ def test_no_window_holds_a_row_that_is_not_finite(bad):
     np.testing.assert_allclose(predicted[known], before[known], rtol=1e-5)
 
 
+def test_a_row_that_scaling_makes_too_large_counts_as_missing():
+    rows, targets = make()
+    # Alone in the validation part, and a number of float32 before it is scaled.
+    rows[110, 2] = 1e38
+    model = SequenceRegressor(**SMALL).fit(rows, targets)
+    assert model.history_.n_valid_windows == 18 - W
+    predicted = model.predict(rows)
+    assert np.flatnonzero(np.isnan(predicted)).tolist() == [0, 1, 2, 110, 111, 112, 113]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(bad_rows=st.sets(st.integers(0, 29), max_size=6))
 def test_a_row_has_a_prediction_exactly_if_its_window_is_whole(fitted, bad_rows):

@@ -11,10 +11,13 @@ from datasieve.pipeline import Pipeline
 from freqtrade.freqai.base_models.BasePyTorchClassifier import BasePyTorchClassifier
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.classifier import SequenceClassifier, class_numbers
-from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.checkpoint import require_names
+from freqai_lstm_plugins.classifier import SequenceClassifier
+from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.windows import BoolArray
+
+_SHOWN = 5
 
 
 class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
@@ -24,31 +27,41 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
 
     ```python
     self.freqai.class_names = ["down", "up"]
-    dataframe["&s-direction"] = np.where(dataframe["close"].shift(-12) > dataframe["close"], ...)
+    coming = dataframe["close"].shift(-12) / dataframe["close"] - 1
+    dataframe["&s-direction"] = (coming > 0).map({False: "down", True: "up"}).mask(coming.isna())
     ```
 
     It gets the most probable class in the label's column and a column of probabilities a class.
-    A net of your own is built as in `SequenceRegressorModel`.
+    Classes may be numbers or booleans too; the columns then bear their names, such as `1` or
+    `True`. A net of your own is built as in `SequenceRegressorModel`.
     """
 
     estimator: ClassVar[type[SequenceClassifier]] = SequenceClassifier
 
     def extra_columns(self, label_list: list[str]) -> list[str]:
         """Return the classes, whose columns hold their probabilities."""
-        return list(self.class_names)
+        given = self.class_names
+        return [class_name(value) for value in given] if isinstance(given, list | tuple) else []
 
     def label_classes(self) -> list[list[str]]:
         """Return the classes of the one label."""
-        names = [str(name) for name in self.class_names]
+        names = self.extra_columns([])
         if len(set(names)) < 2 or len(set(names)) < len(names):
             raise ConfigError(
-                f"self.freqai.class_names is {names!r}: set at least two different names in the "
-                f"strategy's set_freqai_targets, such as ['down', 'up']."
+                f"self.freqai.class_names is {self.class_names!r}: set a list of at least two "
+                f"different names in the strategy's set_freqai_targets, such as ['down', 'up']."
             )
         return [names]
 
+    def require_answers(self, model: SequenceClassifier) -> None:
+        """Raise MismatchError where a saved model's classes are not those of the strategy."""
+        # A backtest may find models before the strategy has named the classes.
+        names = self.extra_columns([])
+        if names:
+            require_names("classes", names, model.model_meta_data["class_names"])
+
     def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
-        """Return the number of each candle's class."""
+        """Return the number of each candle's class, NaN where it has none."""
         if len(dk.label_list) != 1:
             raise ConfigError(
                 f"{dk.pair}: a classifier predicts one label, the strategy sets "
@@ -56,8 +69,18 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
             )
         (label,) = dk.label_list
         (names,) = self.label_classes()
-        numbers = class_numbers(frame[label].to_numpy(dtype=object), names, label)
-        return {label: pd.Series(numbers, index=frame.index)}
+        _refuse_taken(names, frame, dk)
+        found = frame[label].astype(object).dropna().map(class_name)
+        unknown = sorted(set(found) - set(names))
+        if unknown:
+            more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+            raise DataError(
+                f"{dk.pair}: label {label!r} holds {', '.join(map(repr, unknown[:_SHOWN]))}{more}, "
+                f"and the classes in self.freqai.class_names are {', '.join(map(repr, names))}. "
+                f"Name every class there, and leave candles without one NaN."
+            )
+        numbers = {name: float(number) for number, name in enumerate(names)}
+        return {label: found.map(numbers).astype(float).reindex(frame.index)}
 
     def target_pipeline(self, threads: int) -> Pipeline:
         """Return a pipeline that leaves the classes' numbers alone."""
@@ -74,6 +97,28 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
         probabilities: Any = model.probabilities(outputs)
         probabilities[~has_window] = model.target_mean
         (label,) = dk.label_list
-        frame = pd.DataFrame({label: model.most_probable(probabilities)[:, 0].tolist()}, dtype=str)
+        # The host writes zeros into this column too, which one of strings alone would refuse.
+        frame = pd.DataFrame({label: model.most_probable(probabilities)[:, 0]}, dtype=object)
         names = model.model_meta_data["class_names"]
         return pd.concat([frame, pd.DataFrame(probabilities, columns=names)], axis=1)
+
+
+def class_name(value: Any) -> str:
+    """Return the name of a class, alike for all ways to write a whole number.
+
+    >>> class_name(1.0), class_name("up"), class_name(True)
+    ('1', 'up', 'True')
+    """
+    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value) if is_whole else value)
+
+
+def _refuse_taken(names: list[str], frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
+    """Refuse classes whose columns of probabilities would be lost among other columns."""
+    taken = {*frame.columns, "do_predict", "DI_values"}
+    lost = [name for name in names if name in taken or name.startswith("%")]
+    if lost:
+        raise ConfigError(
+            f"{dk.pair}: self.freqai.class_names holds {lost[0]!r}, which is the name of another "
+            f"column, or of a feature. Its probability needs a column of its own: rename the class."
+        )

@@ -163,6 +163,15 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         )
         return super().slice_dataframe(timerange, df)
 
+    def get_backtesting_prediction(self) -> pd.DataFrame:
+        """Load the predictions of a slice, with classes in a column that takes numbers too.
+
+        freqtrade puts zeros where there is no prediction, which a column of strings refuses.
+        """
+        frame = super().get_backtesting_prediction()
+        classes = frame.select_dtypes("string").columns
+        return frame.astype(dict.fromkeys(classes, object))
+
     def save_backtesting_prediction(self, append_df: pd.DataFrame) -> None:
         """Save the predictions of a slice, whole or not at all."""
         with replacing(Path(self.backtesting_results_path)) as stream:

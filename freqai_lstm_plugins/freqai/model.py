@@ -36,8 +36,9 @@ from freqai_lstm_plugins.errors import (
 )
 from freqai_lstm_plugins.estimator import SequenceEstimator
 from freqai_lstm_plugins.freqai.data import DurableDataDrawer, SequenceDataKitchen, why_unusable
+from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
-from freqai_lstm_plugins.freqai.rows import prepare_training
+from freqai_lstm_plugins.freqai.rows import CANDLE, full_windows, prepare_training
 from freqai_lstm_plugins.freqai.settings import (
     check_identifier,
     defaults,
@@ -46,12 +47,7 @@ from freqai_lstm_plugins.freqai.settings import (
 )
 from freqai_lstm_plugins.nets import build_net, net_class
 from freqai_lstm_plugins.training import Epoch, choose_device
-from freqai_lstm_plugins.windows import (
-    BoolArray,
-    consecutive_in_time,
-    finite_rows,
-    window_ends,
-)
+from freqai_lstm_plugins.windows import BoolArray, finite_rows
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +76,7 @@ class SequenceModel(BasePyTorchModel):
     estimator: ClassVar[type[SequenceEstimator]]
     net: ClassVar[str | None] = None
     train_queue: deque[str]
+    plot_features: int
 
     def __init__(self, **kwargs: Any) -> None:
         with one_line_errors():
@@ -89,6 +86,8 @@ class SequenceModel(BasePyTorchModel):
         self._bind_lock = threading.Lock()
         self.model_kwargs = settings.model_kwargs
         self.window_size = settings.window
+        # freqtrade's own plot knows trees alone.
+        self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
         # As many candles as freqtrade hands to `predict` in live mode.
         self.CONV_WIDTH = settings.window
         name = type(self).__name__
@@ -146,6 +145,9 @@ class SequenceModel(BasePyTorchModel):
         """Return the names of each label's classes; nothing where labels are numbers."""
         return []
 
+    def require_answers(self, model: Any) -> None:
+        """Raise MismatchError where a saved model's classes are not those of the strategy."""
+
     def answers(
         self,
         model: Any,
@@ -187,6 +189,8 @@ class SequenceModel(BasePyTorchModel):
     ) -> None:
         """Train a pair beside the trading loop; a pair that fails is tried again."""
         try:
+            # freqtrade does so after the training, in which plots are named after the model.
+            dk.set_new_model_names(pair, new_trained_timerange.stopts)
             super().extract_data_and_train_model(
                 new_trained_timerange, pair, strategy, dk, data_load_timerange
             )
@@ -246,6 +250,8 @@ class SequenceModel(BasePyTorchModel):
             pair,
             time.monotonic() - started,
         )
+        if self.features_to_plot:
+            plot_importances(model, data["train_windows"], dk, self.features_to_plot)
         return model
 
     def fit(
@@ -333,6 +339,7 @@ class SequenceModel(BasePyTorchModel):
         scaled, inliers, _ = dk.feature_pipeline.transform(filtered, outlier_check=True)
         require_names("features", [str(name) for name in scaled.columns], model.feature_names_in_)
         require_names("labels", dk.label_list, model.label_names_)
+        self.require_answers(model)
         rows = scaled.to_numpy()
         dk.data_dictionary["prediction_features"] = scaled.iloc[n_context:].reset_index(drop=True)
         has_window = self._has_window(frame, usable & finite_rows(rows))
@@ -357,11 +364,13 @@ class SequenceModel(BasePyTorchModel):
 
     def _has_window(self, frame: pd.DataFrame, usable: BoolArray) -> BoolArray:
         """Tell at which candles of `frame` a full window of usable candles ends."""
-        if self.settings.windows.filled_candles == "break":
-            usable = usable & ~_is_filled(frame)
-        step = np.timedelta64(timeframe_to_seconds(self.config["timeframe"]), "s")
-        times = pd.DatetimeIndex(frame["date"]).tz_localize(None).to_numpy()
-        return window_ends(usable, self.window_size, consecutive_in_time(times, step))
+        return full_windows(
+            frame,
+            usable,
+            self.window_size,
+            self.config["timeframe"],
+            self.settings.windows.filled_candles,
+        )
 
     def _new_model(self) -> SequenceEstimator:
         settings = {
@@ -413,6 +422,7 @@ class SequenceModel(BasePyTorchModel):
             former = self._bound(former)
             require_names("features", feature_names, former.feature_names_in_)
             require_names("labels", dk.label_list, former.label_names_)
+            self.require_answers(former)
         except MismatchError as error:
             logger.warning("%s: continual learning starts afresh. %s", dk.pair, error)
             return None
@@ -423,10 +433,12 @@ class SequenceModel(BasePyTorchModel):
         for statistic in ("labels_mean", "labels_std"):
             known = dk.data.setdefault(statistic, {})
             for name in self.extra_columns(dk.label_list):
-                known.setdefault(name, 0)
+                known.setdefault(name, 0.0)
 
     def fit_live_predictions(self, dk: FreqaiDataKitchen, pair: str) -> None:
-        """Fit the labels' mean and deviation over the last live predictions."""
+        """Fit every column's mean and deviation over the last live predictions."""
+        # The host would add the classes of each slice of a backtest to those of the slices before.
+        dk.unique_class_list = self.extra_columns(dk.label_list)
         super().fit_live_predictions(dk, pair)
         self._describe_extra_columns(dk)
 
@@ -467,21 +479,6 @@ def _with_context(unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen) -> tuple[p
     if context is None or context.empty:
         return unfiltered_df, 0
     columns = ["date", *dk.training_features_list]
-    columns += [name for name in _CANDLE if name in unfiltered_df]
+    columns += [name for name in CANDLE if name in unfiltered_df]
     parts = [context[columns], unfiltered_df[columns]]
     return pd.concat(parts, ignore_index=True), len(context)
-
-
-_CANDLE = ("open", "high", "low", "close", "volume")
-
-
-def _is_filled(frame: pd.DataFrame) -> BoolArray:
-    """Tell which candles the host made up where the exchange had none."""
-    if not set(_CANDLE) <= set(frame.columns):
-        return np.zeros(len(frame), dtype=bool)
-    filled: BoolArray = frame["volume"].to_numpy(dtype=float) == 0
-    # Nearly always there is none, and this runs for every candle of every pair.
-    if filled.any():
-        prices = frame[list(_CANDLE[:4])].to_numpy(dtype=float)
-        filled &= (prices == prices[:, :1]).all(axis=1)
-    return filled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,8 @@ import pandas as pd
 from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.errors import ConfigError, DataError
-from freqai_lstm_plugins.freqai.model import SequenceModel, one_line_errors
+from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.regressor import SequenceRegressor
 from freqai_lstm_plugins.windows import BoolArray
 
@@ -38,17 +38,6 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
 
     estimator: ClassVar[type[SequenceRegressor]] = SequenceRegressor
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        split = self.freqai_info.get("data_split_parameters", {})
-        interval = self.settings.train.interval
-        with one_line_errors():
-            if interval is not None and not split.get("test_size", 0.1):
-                raise ConfigError(
-                    f"interval = {interval:g} needs validation rows to be calibrated on, but "
-                    f"freqai.data_split_parameters.test_size is 0. Set it to, for example, 0.15."
-                )
-
     def extra_columns(self, label_list: list[str]) -> list[str]:
         """Return the columns of the intervals' ends."""
         if self.settings.train.interval is None:
@@ -64,7 +53,8 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
                     f"{dk.pair}: label {name!r} holds {frame[name].dtype} values; a regressor "
                     f"needs numbers. Take a classifier such as LeaLSTMClassifier for classes."
                 )
-            is_infinite = np.isinf(frame[name].to_numpy(dtype=float))
+            values = frame[name].to_numpy(dtype=float, na_value=np.nan)
+            is_infinite = np.isinf(values)
             if is_infinite.any():
                 logger.warning(
                     "%s: label %s is infinite at %d candles, which are no targets then.",
@@ -72,7 +62,7 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
                     name,
                     is_infinite.sum(),
                 )
-            columns[name] = frame[name].mask(is_infinite)
+            columns[name] = pd.Series(np.where(is_infinite, np.nan, values), index=frame.index)
         return columns
 
     def answers(
@@ -83,8 +73,7 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
         dk: FreqaiDataKitchen,
     ) -> pd.DataFrame:
         """Return the labels in their own units, with the ends of their intervals."""
-        points = model.points(outputs)
-        points[~has_window] = model.target_mean
+        points = np.where(has_window[:, None], model.points(outputs), model.target_mean)
         frame = _unscaled(points, dk)
         if model.calibration is None:
             return frame

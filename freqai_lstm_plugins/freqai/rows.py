@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from datasieve.pipeline import Pipeline
+from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.errors import DataError
@@ -23,14 +24,48 @@ from freqai_lstm_plugins.windows import (
     BoolArray,
     WindowSet,
     build_window_set,
+    consecutive_in_time,
     finite_rows,
     purged,
     to_float32,
+    window_ends,
 )
 
 logger = logging.getLogger(__name__)
 
+CANDLE = ("open", "high", "low", "close", "volume")
 _POSITION = "row position"
+
+
+def full_windows(
+    frame: pd.DataFrame, usable: BoolArray, window: int, timeframe: str, filled_candles: str
+) -> BoolArray:
+    """Tell at which candles of `frame` a full window of usable candles ends.
+
+    Args:
+        frame: Candles with their dates.
+        usable: (N,) whether a candle may stand in a window.
+        window: W.
+        timeframe: Time between two candles, such as `5m`.
+        filled_candles: `break` takes candles that the host made up for not usable.
+    """
+    if filled_candles == "break":
+        usable = usable & ~_is_filled(frame)
+    step = np.timedelta64(timeframe_to_seconds(timeframe), "s")
+    times = pd.DatetimeIndex(frame["date"]).tz_localize(None).to_numpy()
+    return window_ends(usable, window, consecutive_in_time(times, step))
+
+
+def _is_filled(frame: pd.DataFrame) -> BoolArray:
+    """Tell which candles the host made up where the exchange had none."""
+    if not set(CANDLE) <= set(frame.columns):
+        return np.zeros(len(frame), dtype=bool)
+    filled: BoolArray = frame["volume"].to_numpy(dtype=float) == 0
+    # Nearly always there is none, and this runs for every candle of every pair.
+    if filled.any():
+        prices = frame[list(CANDLE[:4])].to_numpy(dtype=float)
+        filled &= (prices == prices[:, :1]).all(axis=1)
+    return filled
 
 
 def prepare_training(

@@ -79,10 +79,16 @@ def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
     train = parse_train_settings(
         _merged(train_keys, sections["trainer_kwargs"]), f"{WHERE}.trainer_kwargs"
     )
+    _refuse_uncalibrated(freqai, train)
     model_kwargs = dict(sections["model_kwargs"])
     if net is not None:
         shape = parse_settings(net_class(net).config, model_kwargs, f"{WHERE}.model_kwargs")
         model_kwargs = dataclasses.asdict(shape)
+        if train.supervision == "dense" and not hasattr(net_class(net), "forward_steps"):
+            raise ConfigError(
+                f"{WHERE}.trainer_kwargs: supervision = 'dense' is for the nets lstm and gru, and "
+                f"not for {net!r}. Set it to 'exact'."
+            )
     return ModelSettings(
         window=read_window(config),
         model_kwargs=model_kwargs,
@@ -121,6 +127,15 @@ def refuse_impossible(freqai: Mapping[str, Any]) -> None:
         )
     if freqai.get("keras"):
         raise ConfigError("freqai.keras is true, but this is a PyTorch model. Set it to false.")
+
+
+def _refuse_uncalibrated(freqai: Mapping[str, Any], train: TrainConfig) -> None:
+    is_split = freqai.get("data_split_parameters", {}).get("test_size", 0.1) != 0
+    if train.interval is not None and not is_split:
+        raise ConfigError(
+            f"interval = {train.interval:g} needs validation rows to be calibrated on, but "
+            f"freqai.data_split_parameters.test_size is 0. Set it to, for example, 0.15."
+        )
 
 
 def _refuse_way_out(user_dir: Path, identifier: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from freqai_lstm_plugins.config import ALSTMConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.nets.base import SequenceNet
+from freqai_lstm_plugins.nets.recurrent import run_layers
 
 CellType = Literal["gru", "lstm"]
 _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
@@ -88,5 +89,5 @@ class ALSTMNet(SequenceNet):
         return self._attend(x)[1]
 
     def _attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        states, _ = self.recurrent(self.input(x))
+        states = run_layers(self.recurrent, self.input(x)).transpose(0, 1)
         return states, torch.softmax(self.score(states).squeeze(-1), dim=-1)

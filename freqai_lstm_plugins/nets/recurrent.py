@@ -54,7 +54,7 @@ class RecurrentNet(SequenceNet):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map windows (B, W, F) to outputs (B, O)."""
-        prediction: Tensor = self.head(self._states(x)[-1])
+        prediction: Tensor = self.head(run_layers(self.recurrent, x)[-1])
         return prediction
 
     def forward_steps(self, x: Tensor, n_steps: int) -> Tensor:
@@ -62,7 +62,7 @@ class RecurrentNet(SequenceNet):
 
         The states run forwards only, so no step sees a row after it.
         """
-        prediction: Tensor = self.head(self._states(x)[-n_steps:]).transpose(0, 1)
+        prediction: Tensor = self.head(run_layers(self.recurrent, x)[-n_steps:]).transpose(0, 1)
         return prediction
 
     def forward_rows(self, rows: Tensor, ends: Tensor, window: int) -> Tensor:
@@ -85,21 +85,30 @@ class RecurrentNet(SequenceNet):
             return torch.lstm(states, (zeros, zeros), self._weights(layer), *options)[0]
         return torch.gru(states, zeros, self._weights(layer), *options)[0]
 
-    def _states(self, x: Tensor) -> Tensor:
-        """Return the last layer's states (W, B, H)."""
-        if not (x.device.type == "cpu" and len(x) >= SMALLEST_OWN_BATCH):
-            states: Tensor = self.recurrent(x)[0]
-            return states.transpose(0, 1)
-        states = x.transpose(0, 1).contiguous()
-        for layer in range(self.recurrent.num_layers):
-            if layer:
-                states = _dropout(states, self.recurrent.dropout if self.training else 0.0)
-            states = OWN_LAYERS[self.cell][0].apply(states, *self._weights(layer))
-        return states
-
     def _weights(self, layer: int) -> list[Tensor]:
-        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        return [getattr(self.recurrent, f"{name}_l{layer}") for name in names]
+        return _weights_of(self.recurrent, layer)
+
+
+def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
+    """Run stacked layers from a zero state: x (B, W, F) -> states of the last layer (W, B, H).
+
+    On the CPU by the layers of `cells`, which give what torch's own do, round-off apart.
+    """
+    if not (x.device.type == "cpu" and len(x) >= SMALLEST_OWN_BATCH):
+        states: Tensor = recurrent(x)[0]
+        return states.transpose(0, 1)
+    layer_function, _ = OWN_LAYERS[type(recurrent)]
+    states = x.transpose(0, 1).contiguous()
+    for layer in range(recurrent.num_layers):
+        if layer:
+            states = _dropout(states, recurrent.dropout if recurrent.training else 0.0)
+        states = layer_function.apply(states, *_weights_of(recurrent, layer))
+    return states
+
+
+def _weights_of(recurrent: nn.LSTM | nn.GRU, layer: int) -> list[Tensor]:
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return [getattr(recurrent, f"{name}_l{layer}") for name in names]
 
 
 def _dropout(x: Tensor, fraction: float) -> Tensor:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from freqai_lstm_plugins.config import TFTConfig
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.nets.base import SequenceNet
+from freqai_lstm_plugins.nets.recurrent import run_layers
 
 # Numbers in one intermediate result of the variable selection, of which a step needs about ten.
 CHUNK_NUMBERS = 2**20
@@ -355,7 +356,11 @@ class TFTNet(SequenceNet):
         """Return states after the LSTM's skip, and the same after enrichment: (B, W, H) each."""
         for_selection, for_enrichment, *for_lstm = self._contexts(symbol)
         selected = self.selection(x, for_selection)
-        states, _ = self.recurrent(selected, self._start(for_lstm))
+        start = self._start(for_lstm)
+        if start is None:
+            states = run_layers(self.recurrent, selected).transpose(0, 1)
+        else:
+            states, _ = self.recurrent(selected, start)
         local = self.recurrent_skip(states, selected)
         return local, self.enrichment(local, for_enrichment)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from freqai_lstm_plugins import SequenceRegressor
 from freqai_lstm_plugins.replay import ReplayExchange
-from tests.e2e.bot import PAIRS, Bot, candles
+from tests.e2e.bot import PAIRS, REPO, Bot, candles
 
 pytestmark = pytest.mark.freqtrade
 
@@ -17,14 +18,19 @@ def market():
     return candles()
 
 
-@pytest.fixture
-def bot(tmp_path, market):
+@pytest.fixture(scope="module")
+def changes(market):
+    """Which candles are downloaded, and the last four days as what is backtested."""
     days = market[PAIRS[0]]["date"].dt.floor("D")
     start, stop = days.iloc[-1] - pd.Timedelta(days=4), days.iloc[-1]
-    changes = {
+    return {
         "timerange": f"{days.iloc[0]:%Y%m%d}-{stop:%Y%m%d}",
         "lea_strategy": {"backtest_timerange": f"{start:%Y%m%d}-{stop:%Y%m%d}"},
     }
+
+
+@pytest.fixture
+def bot(tmp_path, market, changes):
     with ReplayExchange(market, "5m") as exchange:
         bot = Bot(tmp_path, exchange, changes)
         bot.run("download-data")
@@ -84,3 +90,44 @@ def test_a_misspelt_setting_ends_with_one_line_and_no_traceback(bot):
         output = child.output()
     assert "unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in output
     assert "Traceback" not in output
+
+
+def test_a_classifier_gives_the_documented_strategy_its_classes(bot, changes):
+    page = (REPO / "docs" / "freqai.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (strategy,) = (block for block in blocks if "class DirectionStrategy" in block)
+    (bot.userdir / "strategies" / "DirectionStrategy.py").write_text(strategy)
+    bot.configure({"freqai": {"identifier": "direction"}, "strategy": "DirectionStrategy"})
+    timerange = changes["lea_strategy"]["backtest_timerange"]
+    arguments = ["--freqaimodel", "LeaLSTMClassifier", "--timerange", timerange]
+    output = bot.run("backtesting", *arguments)
+    assert "BACKTESTING REPORT" in output
+    assert "raised exception" not in output
+    classes = ["down", "flat", "up"]
+    first = predictions(bot, "eth")
+    assert {"&-direction", *classes} <= set(first)
+    assert first["&-direction"].isin(classes).all()
+    assert (first["do_predict"] == 1).all()
+    assert ((first[classes].sum(axis=1) - 1).abs() < 1e-5).all()
+    # The second run finds the predictions on disk.
+    output = bot.run("backtesting", *arguments, "--cache", "none")
+    assert "BACKTESTING REPORT" in output
+    assert output.count("Found backtesting prediction file") == 4
+
+
+def test_intervals_reach_the_strategy_that_asks_for_them(bot, changes):
+    asked = {"lea_strategy": {**changes["lea_strategy"], "interval_margin": 0.0}}
+    training = {"trainer_kwargs": {"n_epochs": 2, "loss": "quantile", "interval": 0.5}}
+    bot.configure({**changes, **asked, "freqai": {"model_training_parameters": training}})
+    output = bot.run("backtesting", "--freqaimodel", "LeaLSTMRegressor")
+    assert "BACKTESTING REPORT" in output
+    assert "raised exception" not in output
+    assert "predicts no intervals" not in output
+    first = predictions(bot, "eth")
+    assert (first["do_predict"] == 1).all()
+    label = first["&-forward_return"]
+    assert (first["&-forward_return_lower"] <= label).all()
+    assert (label <= first["&-forward_return_upper"]).all()
+    # Quantiles of its own make each candle's interval as wide as it needs.
+    width = first["&-forward_return_upper"] - first["&-forward_return_lower"]
+    assert width.nunique() > len(first) / 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,24 @@ def make_frame(n_rows: int, n_targets: int = 1, seed: int = 0) -> pd.DataFrame:
     return frame
 
 
+CLASSES = ["down", "flat", "up"]
+
+
+def make_classes(n_rows: int, seed: int = 0) -> pd.DataFrame:
+    """Return candles as `make_frame` does, with a class in place of the number."""
+    frame = make_frame(n_rows, seed=seed)
+    number = frame.pop("&-target")
+    names = np.select([number < -0.2, number > 0.8], ["down", "up"], "flat")
+    return frame.assign(**{"&-direction": pd.Series(names).mask(number.isna())})
+
+
+def make_classifier(user_dir: Path, names: Any = CLASSES, **changes: Any) -> Any:
+    """Load a classifier whose classes the strategy has named."""
+    model = make_model(user_dir, **{"freqaimodel": "LeaLSTMClassifier", **changes})
+    model.class_names = names
+    return model
+
+
 def make_kitchen(model: Any, frame: pd.DataFrame) -> FreqaiDataKitchen:
     """Return the data kitchen of one training, with features and labels found."""
     kitchen = FreqaiDataKitchen(model.config, model.live, PAIR)
@@ -124,6 +143,22 @@ def train(model: Any, frame: pd.DataFrame, stamp: int = 1) -> tuple[Any, FreqaiD
     kitchen.set_new_model_names(PAIR, stamp)
     model.dd.save_data(trained, PAIR, kitchen)
     return trained, kitchen
+
+
+def next_candle(model: Any, frame: pd.DataFrame) -> pd.DataFrame:
+    """Give the strategy what the bot gives it once `frame` has a new candle."""
+    _, trained = model.dd.get_pair_dict_info(PAIR)
+    kitchen = model.dk = FreqaiDataKitchen(model.config, True, PAIR)
+    model.model = model.dd.load_data(PAIR, kitchen)
+    kitchen.get_unique_classes_from_labels(frame)
+    if model.model is None:
+        model.dd.return_null_values_to_strategy(frame.copy(), kitchen)
+    else:
+        with warnings.catch_warnings():
+            # freqtrade reads dates in a way that pandas will change.
+            warnings.filterwarnings("ignore", "Series.values returning", DeprecationWarning)
+            model.build_strategy_return_arrays(frame, kitchen, PAIR, trained)
+    return kitchen.return_dataframe
 
 
 def predict(model: Any, frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:

@@ -3,12 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from freqtrade.exceptions import OperationalException
 
 from freqai_lstm_plugins import SequenceRegressor
 from freqai_lstm_plugins.errors import MismatchError
-from tests.freqai.host import make_frame, make_model, predict, train
+from tests.freqai.host import CLASSES, make_classes, make_frame, make_model, predict, train
 
 OWN_MODEL = """
 from torch import nn
@@ -64,6 +65,29 @@ def test_a_net_in_the_users_own_file_is_saved_reloaded_and_predicts(own, tmp_pat
     # The restarted bot made its own class anew, and no file holds either of them.
     assert type(restarted) is not type(model)
     assert b"MyNet" not in saved_file(tmp_path).read_bytes()
+
+
+def test_the_users_net_gives_intervals_with_three_outputs_a_label(own, tmp_path):
+    frame = make_frame(300)
+    training = {"n_epochs": 2, "loss": "quantile", "interval": 0.8}
+    changes = {"freqai__model_training_parameters__trainer_kwargs": training}
+    trained, _ = train(own(**changes), frame)
+    assert trained.net_.out.out_features == 3
+    predicted, _ = predict(own(**changes), frame)
+    assert list(predicted) == ["&-target", "&-target_lower", "&-target_upper"]
+
+
+def test_the_users_net_tells_classes_with_an_output_each(own, tmp_path):
+    path = tmp_path / "freqaimodels" / "MyOwnLSTM.py"
+    path.write_text(OWN_MODEL.replace("SequenceRegressorModel", "SequenceClassifierModel"))
+    frame = make_classes(300)
+    model = own()
+    model.class_names = CLASSES
+    train(model, frame)
+    before, _ = predict(model, frame)
+    assert list(before) == ["&-direction", *CLASSES]
+    after, _ = predict(own(), frame)
+    pd.testing.assert_frame_equal(after, before)
 
 
 def test_the_users_net_learns_on_in_continual_learning_after_a_restart(own):

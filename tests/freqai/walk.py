@@ -50,6 +50,19 @@ class SmallStrategy(IStrategy):
         return dataframe
 
 
+CLASSES = ["down", "up"]
+
+
+class ClassStrategy(SmallStrategy):
+    """The features of `SmallStrategy`, and the direction of the coming return as class."""
+
+    def set_freqai_targets(self, dataframe, metadata, **kwargs):
+        self.freqai.class_names = CLASSES
+        coming = dataframe["close"].shift(-HORIZON) / dataframe["close"] - 1
+        direction = (coming > 0).map({False: "down", True: "up"}).mask(coming.isna())
+        return dataframe.assign(**{"&-direction": direction})
+
+
 class _Provider:
     runmode = RunMode.BACKTEST
 
@@ -84,7 +97,7 @@ def backtest(
     }
     model = make_model(folder, live=False, **{**settings, **changes})
     built = strategy(model.config)
-    built.dp = _Provider()
+    built.dp, built.freqai = _Provider(), model
     return model.start(candles.copy(), {"pair": PAIR}, built), model
 
 

@@ -5,23 +5,41 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pandas as pd
+
 from tests.freqai.walk import weights
 
 BACKTEST = """
 import sys
 from pathlib import Path
 from freqai_lstm_plugins.replay import synthetic_market
-from tests.freqai.walk import PER_DAY, backtest
+from tests.freqai.walk import PER_DAY, ClassStrategy, SmallStrategy, backtest
 
 market = synthetic_market(["BTC/USDT"], "15m", 4 * PER_DAY, seed=4)["BTC/USDT"]
-backtest(
-    Path(sys.argv[1]),
-    market,
-    freqai__model_training_parameters__trainer_kwargs__seed=int(sys.argv[2]),
-    freqai__feature_parameters__noise_standard_deviation=0.05,
-    freqai__model_training_parameters__model_kwargs={"hidden_dim": 8, "n_layer": 2, "dropout": 0.3},
-)
+training = "freqai__model_training_parameters__trainer_kwargs"
+kinds = {
+    "numbers": (SmallStrategy, "LeaLSTMRegressor", {}),
+    "quantiles": (SmallStrategy, "LeaTFTRegressor", {f"{training}__interval": 0.8}),
+    "classes": (ClassStrategy, "LeaLSTMClassifier", {f"{training}__class_weight": "balanced"}),
+}
+for kind, (strategy, model, changes) in kinds.items():
+    predicted, _ = backtest(
+        Path(sys.argv[1]) / kind,
+        market,
+        strategy,
+        freqaimodel=model,
+        freqai__feature_parameters__noise_standard_deviation=0.05,
+        freqai__model_training_parameters__model_kwargs={
+            "hidden_dim": 8, "n_layer": 2, "dropout": 0.3
+        },
+        **{f"{training}__seed": int(sys.argv[2])},
+        **changes,
+    )
+    predicted.to_pickle(Path(sys.argv[1]) / kind / "predictions.pkl")
 """
+
+
+KINDS = ("numbers", "quantiles", "classes")
 
 
 def test_two_processes_give_the_same_weights_bit_by_bit(tmp_path):
@@ -31,7 +49,11 @@ def test_two_processes_give_the_same_weights_bit_by_bit(tmp_path):
         for name, seed in (("one", "1"), ("same", "1"), ("other", "2"))
     ]
     assert [child.wait(300) for child in children] == [0, 0, 0]
-    one, same, other = (weights(tmp_path / name) for name in ("one", "same", "other"))
-    assert len(one) == 2
-    assert one == same
-    assert all(other[name] != one[name] for name in one)
+    for kind in KINDS:
+        folders = [tmp_path / name / kind for name in ("one", "same", "other")]
+        one, same, other = map(weights, folders)
+        assert len(one) == 2
+        assert one == same
+        assert all(other[name] != one[name] for name in one)
+        predicted = [pd.read_pickle(folder / "predictions.pkl") for folder in folders]
+        pd.testing.assert_frame_equal(predicted[0], predicted[1], check_exact=True)

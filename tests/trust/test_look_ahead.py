@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.host import PAIR, WINDOW
-from tests.freqai.walk import PER_DAY, SmallStrategy, backtest, weights
+from tests.freqai.walk import PER_DAY, ClassStrategy, SmallStrategy, backtest, weights
 
 DAYS = 5
 TRAIN_DAYS = 2
@@ -47,6 +47,8 @@ def disturbed(market: pd.DataFrame, first: int, how: str, seed: int) -> pd.DataF
         changed.loc[first:, "volume"] = np.nan
     elif how == "missing candles":
         kept = np.r_[np.ones(first, dtype=bool), rng.random(n) > 0.3]
+        # Without the newest candle the backtest would end a slice earlier.
+        kept[-1] = True
         changed = changed[kept].reset_index(drop=True)
     return changed
 
@@ -56,30 +58,75 @@ def trained_by(row: int) -> int:
     return 0 if row < FIRST else (row - FIRST) // PER_DAY + 1
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
+DISTURBANCES = given(
     row=st.integers(FIRST + 1, DAYS * PER_DAY - 1),
     how=st.sampled_from(["prices", "volume", "missing values", "missing candles"]),
     seed=st.integers(0, 1000),
 )
-def test_a_later_candle_changes_no_earlier_prediction_and_no_earlier_weight(
-    market, original, row, how, seed
+UNHURRIED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+def assert_the_past_stays(
+    market, original, row, how, seed, strategy=SmallStrategy, tolerance=1e-9, **changes
 ):
-    """Catches a window, a scaling, a label or a training that reaches past its candle."""
     before, weights_before = original
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        after, _ = backtest(folder, disturbed(market, row, how, seed))
+        after, _ = backtest(folder, disturbed(market, row, how, seed), strategy, **changes)
         weights_after = weights(folder)
-    columns = ["&-return", "do_predict"]
+    columns = [name for name in before if name not in market]
     pd.testing.assert_frame_equal(
-        after[columns].iloc[:row], before[columns].iloc[:row], check_exact=False, rtol=0, atol=1e-9
+        after[columns].iloc[:row],
+        before[columns].iloc[:row],
+        check_exact=False,
+        rtol=0,
+        atol=tolerance,
     )
     known = sorted(weights_before)[: trained_by(row)]
     assert known
     assert {name: weights_after.get(name) for name in known} == {
         name: weights_before[name] for name in known
     }
+
+
+@settings(max_examples=20, **UNHURRIED)
+@DISTURBANCES
+def test_a_later_candle_changes_no_earlier_prediction_and_no_earlier_weight(
+    market, original, row, how, seed
+):
+    """Catches a window, a scaling, a label or a training that reaches past its candle."""
+    assert_the_past_stays(market, original, row, how, seed)
+
+
+TRAINING = "freqai__model_training_parameters__trainer_kwargs"
+KINDS = {
+    "interval": (SmallStrategy, {f"{TRAINING}__interval": 0.8}),
+    "quantiles": (
+        SmallStrategy,
+        {f"{TRAINING}__interval": 0.8, f"{TRAINING}__loss": "quantile"},
+    ),
+    # The round-off of probabilities is that of numbers about 1, not of returns.
+    "classes": (ClassStrategy, {"freqaimodel": "LeaLSTMClassifier", "tolerance": 1e-6}),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request, market, tmp_path_factory):
+    strategy, changes = KINDS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    settings = {key: value for key, value in changes.items() if key != "tolerance"}
+    predicted, _ = backtest(folder, market, strategy, **settings)
+    return (predicted, weights(folder)), strategy, changes
+
+
+@settings(max_examples=5, **UNHURRIED)
+@DISTURBANCES
+def test_a_later_candle_changes_no_earlier_interval_and_no_earlier_class(
+    market, kind, row, how, seed
+):
+    """Catches a calibration, a class or its weight that knows a later candle."""
+    original, strategy, changes = kind
+    assert_the_past_stays(market, original, row, how, seed, strategy, **changes)
 
 
 def test_the_disturbance_is_seen_by_later_predictions(market, original):

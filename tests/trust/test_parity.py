@@ -10,11 +10,24 @@ import pytest
 from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceClassifier, load_model
 from freqai_lstm_plugins.freqai.data import SequenceDataKitchen
-from tests.freqai.host import MODELS, PAIR, WINDOW, make_frame, make_model, predict, train
+from tests.freqai.host import (
+    CLASSES,
+    MODELS,
+    PAIR,
+    WINDOW,
+    make_classes,
+    make_frame,
+    make_model,
+    predict,
+    train,
+)
 
 MODEL_NAMES = sorted(path.stem for path in MODELS.glob("Lea*Regressor.py"))
+
+# Every candle around the holes, and of the others enough.
+LIVE_ROWS = [*range(WINDOW - 1, 290, 5), *range(290, 396)]
 
 SWITCHES = {
     "plain": {},
@@ -42,9 +55,16 @@ def holed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(index=range(360, 364)).reset_index(drop=True)
 
 
+def built(user_dir: Path, **changes):
+    """Load a model whose classes, if it has any, the strategy has named."""
+    model = make_model(user_dir, **changes)
+    model.class_names = CLASSES
+    return model
+
+
 def from_backtest(user_dir: Path, frame: pd.DataFrame, **changes):
     """Predict slice by slice as a backtest does that finds its models on disk."""
-    model = make_model(user_dir, live=False, **changes)
+    model = built(user_dir, live=False, **changes)
     kitchen = SequenceDataKitchen(model.config, False, PAIR, WINDOW - 1)
     kitchen.set_paths(PAIR, 1)
     kitchen.set_new_model_names(PAIR, 1)
@@ -62,10 +82,10 @@ def from_backtest(user_dir: Path, frame: pd.DataFrame, **changes):
 
 def from_live(user_dir: Path, frame: pd.DataFrame, **changes):
     """Predict candle by candle, each from the newest `conv_width` rows alone."""
-    model = make_model(user_dir, **changes)
+    model = built(user_dir, **changes)
     parts = []
-    for end in range(WINDOW, len(frame) + 1):
-        predicted, do_predict = predict(model, frame.iloc[end - WINDOW : end])
+    for row in LIVE_ROWS:
+        predicted, do_predict = predict(model, frame.iloc[row + 1 - WINDOW : row + 1])
         parts.append(predicted.iloc[[-1]].assign(do_predict=do_predict[-1]))
     return pd.concat(parts, ignore_index=True)
 
@@ -73,37 +93,83 @@ def from_live(user_dir: Path, frame: pd.DataFrame, **changes):
 def from_file(user_dir: Path, kitchen: FreqaiDataKitchen, frame: pd.DataFrame):
     """Predict with what the model file holds, without FreqAI's classes."""
     path = next(user_dir.glob("models/test/sub-train-*/*_model.zip"))
-    model = SequenceRegressor.load(path)
+    model = load_model(path)
     features = frame[kitchen.training_features_list].replace([np.inf, -np.inf], np.nan)
     is_filled = (frame["volume"] == 0) & (frame["open"] == frame["close"])
     missing = (features.isna().any(axis=1) | is_filled).to_numpy()
     scaled, _, _ = kitchen.feature_pipeline.transform(features.fillna(0.0), outlier_check=True)
     scaled = scaled.set_axis(pd.DatetimeIndex(frame["date"]), axis=0)
     scaled[missing] = np.nan
-    predicted = pd.DataFrame(model.predict(scaled)).reset_index(drop=True)
-    back, _, _ = kitchen.label_pipeline.inverse_transform(predicted.fillna(0.0))
-    return back.mask(predicted.isna())
+    if isinstance(model, SequenceClassifier):
+        found = pd.DataFrame(model.predict(scaled)).join(model.predict_proba(scaled))
+        return found.reset_index(drop=True)
+
+    def unscaled(predicted):
+        predicted = pd.DataFrame(predicted).reset_index(drop=True)
+        back, _, _ = kitchen.label_pipeline.inverse_transform(predicted.fillna(0.0))
+        return back.mask(predicted.isna())
+
+    point = unscaled(model.predict(scaled))
+    if model.calibration is None:
+        return point
+    interval = model.predict_interval(scaled)
+    ends = {"lower": interval.lower, "upper": interval.upper}
+    return point.join([unscaled(end).add_suffix(f"_{name}") for name, end in ends.items()])
 
 
-# Several targets meet most switches in "everything".
-CASES = [(switch, 1) for switch in SWITCHES] + [("plain", 3), ("everything", 3)]
+# Several targets meet most switches in "everything", and the other nets meet several targets.
+CASES = [("LeaLSTMRegressor", switch, 1) for switch in SWITCHES]
+CASES += [(name, switch, 3) for name in MODEL_NAMES for switch in ("plain", "everything")]
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
-@pytest.mark.parametrize(("switch", "n_targets"), CASES)
+@pytest.mark.parametrize(("name", "switch", "n_targets"), CASES)
 def test_backtest_live_and_the_file_alone_agree(tmp_path, name, switch, n_targets):
     """Catches windows, scaling or masks that differ between the paths by a row or a rounding."""
-    changes = {f"freqai__feature_parameters__{key}": item for key, item in SWITCHES[switch].items()}
-    changes["freqaimodel"] = name
     frame = holed(make_frame(400, n_targets))
-    _, kitchen = train(make_model(tmp_path, **changes), frame)
+    changes = {f"freqai__feature_parameters__{key}": item for key, item in SWITCHES[switch].items()}
+    assert_all_agree(tmp_path, frame, freqaimodel=name, **changes)
+
+
+ANSWERS = [
+    ("plain", "LeaLSTMRegressor", {"interval": 0.8}),
+    ("everything", "LeaLSTMRegressor", {"interval": 0.8, "loss": "quantile"}),
+    ("PCA", "LeaGRURegressor", {"interval": 0.5, "loss": "huber"}),
+    ("plain", "LeaALSTMRegressor", {"interval": 0.5, "loss": "mae"}),
+    ("plain", "LeaTFTRegressor", {"interval": 0.8}),
+    ("plain", "LeaLSTMClassifier", {}),
+    ("everything", "LeaLSTMClassifier", {}),
+    ("PCA", "LeaGRUClassifier", {"class_weight": "balanced"}),
+]
+
+
+@pytest.mark.parametrize(("switch", "name", "training"), ANSWERS)
+def test_all_paths_agree_on_intervals_and_classes(tmp_path, switch, name, training):
+    """Catches a bound, a class or a probability that one path makes differently."""
+    changes = {f"freqai__feature_parameters__{key}": item for key, item in SWITCHES[switch].items()}
+    for key, item in training.items():
+        changes[f"freqai__model_training_parameters__trainer_kwargs__{key}"] = item
+    frame = make_classes(400) if name.endswith("Classifier") else make_frame(400, 2)
+    found = assert_all_agree(tmp_path, holed(frame), freqaimodel=name, **changes)
+    if name.endswith("Classifier"):
+        assert list(found) == ["&-direction", *CLASSES, "do_predict"]
+    else:
+        ends = [f"&-target{k}_{end}" for k in ("", "1") for end in ("lower", "upper")]
+        assert list(found) == ["&-target", "&-target1", *ends, "do_predict"]
+
+
+def assert_all_agree(user_dir: Path, frame: pd.DataFrame, **changes) -> pd.DataFrame:
+    """Compare every column of the three paths, and return what the backtest gave."""
+    # The settings of a shape that all nets have.
+    shape = {"hidden_dim": 8, "n_layer": 1}
+    changes["freqai__model_training_parameters__model_kwargs"] = shape
+    _, kitchen = train(built(user_dir, **changes), frame)
     # Not in the float32 that nets compute in, so a hole too.
     frame.loc[324, "%-wave"] = 1e39
-    backtest = from_backtest(tmp_path, frame, **changes)
-    live = from_live(tmp_path, frame, **changes)
-    alone = from_file(tmp_path, kitchen, frame)
+    backtest = from_backtest(user_dir, frame, **changes)
+    live = from_live(user_dir, frame, **changes)
+    alone = from_file(user_dir, kitchen, frame)
 
-    tail = backtest.iloc[WINDOW - 1 :].reset_index(drop=True)
+    tail = backtest.iloc[LIVE_ROWS].reset_index(drop=True)
     assert tail["do_predict"].to_list() == live["do_predict"].to_list()
     # Some candles are predicted, and those around the holes are not.
     holes = [
@@ -115,14 +181,23 @@ def test_backtest_live_and_the_file_alone_agree(tmp_path, name, switch, n_target
     ]
     assert not backtest["do_predict"].iloc[holes].any()
     assert tail["do_predict"].mean() > 0.5
-    deviation = frame[kitchen.label_list].std()
-    for label in kitchen.label_list:
-        tolerance = 1e-5 * deviation[label]
-        np.testing.assert_allclose(tail[label], live[label], rtol=0, atol=tolerance)
-        known = alone[label].notna()
+    columns = [name for name in backtest if name != "do_predict"]
+    assert set(columns) == set(alone) == set(live) - {"do_predict"}
+    for name in columns:
+        known = alone[name].notna()
         # An outlier has a value, which the host is told not to use.
         assert known[backtest["do_predict"] == 1].all()
-        np.testing.assert_allclose(
-            backtest.loc[known, label], alone.loc[known, label], rtol=0, atol=tolerance
-        )
         assert not known.iloc[holes].any()
+        assert_alike(tail[name], live[name], frame, name)
+        assert_alike(backtest.loc[known, name], alone.loc[known, name], frame, name)
+    return backtest
+
+
+def assert_alike(one: pd.Series, other: pd.Series, frame: pd.DataFrame, name: str) -> None:
+    label = name.removesuffix("_lower").removesuffix("_upper")
+    if label not in frame:
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    elif pd.api.types.is_numeric_dtype(frame[label]):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * frame[label].std())
+    else:
+        assert one.to_list() == other.to_list()

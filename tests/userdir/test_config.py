@@ -68,7 +68,7 @@ def test_the_trees_know_every_parameter_that_they_are_given():
 
 def test_the_nets_of_the_package_accept_their_parameters(load):
     settings = pytest.importorskip("freqai_lstm_plugins.freqai.settings")
-    found = settings.read_settings(load("LeaLSTMRegressor"), is_own_net=False)
+    found = settings.read_settings(load("LeaLSTMRegressor"), "lstm")
     assert found.window == 24
     assert found.label_period == 24
 
@@ -128,13 +128,15 @@ def test_the_configuration_is_a_dry_run_without_secrets():
     assert not config.get("api_server", {}).get("enabled", False)
 
 
+SOURCES = sorted(path.name for path in (ROOT / "freqai_lstm_plugins/freqaimodels").glob("*.py"))
+
+
 @pytest.mark.parametrize(
     ("link", "source"),
     [
         ("config.json", "userdir/config.json"),
         ("strategies/LeaFreqAIStrategy.py", "userdir/strategies/LeaFreqAIStrategy.py"),
-        ("freqaimodels/LeaLSTMRegressor.py", "freqaimodels/LeaLSTMRegressor.py"),
-        ("freqaimodels/LeaGRURegressor.py", "freqaimodels/LeaGRURegressor.py"),
+        *((f"freqaimodels/{name}", f"freqaimodels/{name}") for name in SOURCES),
     ],
 )
 def test_user_data_links_to_the_one_source(link, source):

@@ -272,3 +272,65 @@ def test_new_candles_can_be_appended_to_candles_from_disk(strategy, runmode, tmp
     joined = pd.concat([aligned, new.iloc[200:]], ignore_index=True)
     assert joined["date"].dtype == new["date"].dtype
     assert joined["date"].equals(new["date"])
+
+
+LOWER, UPPER = f"{LABEL}_lower", f"{LABEL}_upper"
+
+
+@pytest.fixture
+def sure(module, config, strategy):
+    """A strategy that asks for 0.1 % above the costs of 0.24 % at the near end."""
+    config["lea_strategy"]["interval_margin"] = 0.001
+    built = module.LeaFreqAIStrategy(config)
+    built.dp = strategy.dp
+    built.ft_load_hyper_params(False)
+    return built
+
+
+@pytest.mark.parametrize(("lower", "is_entry"), [(0.35, True), (0.33, False), (np.nan, False)])
+def test_the_lower_end_of_the_interval_must_pay_for_the_costs(sure, row, lower, is_entry):
+    row = row.assign(**{LOWER: lower, UPPER: 3.0})
+    assert entries(sure, row) == [is_entry]
+    assert confirm(sure, row) is is_entry
+
+
+def test_without_the_option_the_interval_does_not_count(strategy, row):
+    row = row.assign(**{LOWER: -1.0, UPPER: 3.0})
+    assert list(strategy.entry_gates(row)) == GATES
+    assert entries(strategy, row) == [True]
+
+
+def test_a_model_without_intervals_is_told_of_once_and_the_other_gates_decide(sure, row, caplog):
+    for _ in range(2):
+        assert entries(sure, row) == [True]
+    assert caplog.text.count("the model predicts no intervals") == 1
+
+
+def test_the_zeros_of_an_untrained_model_are_no_sure_entry(sure, row):
+    zeros = {LABEL: 0, LOWER: 0, UPPER: 0, f"{LABEL}_std": 0, "do_predict": 0}
+    assert entries(sure, row.assign(**zeros, expected_return=0.0)) == [False]
+
+
+@pytest.mark.parametrize(("upper", "is_entry"), [(-0.35, True), (-0.33, False), (np.nan, False)])
+def test_a_short_entry_is_a_long_one_turned_round(sure, row, upper, is_entry):
+    sure.can_short = True
+    row = row.assign(
+        **{LABEL: -2.0, LOWER: -3.0, UPPER: upper}, expected_return=-0.02, btc_trend=-1.0
+    )
+    frame = sure.populate_entry_trend(row.copy(), {"pair": "ETH/USDT"})
+    assert "enter_long" not in frame or not frame["enter_long"].eq(1).any()
+    assert ("enter_short" in frame and frame["enter_short"].eq(1).all()) == is_entry
+    sure.dp.analyzed = row
+    now = (row["date"].iloc[-1] + timedelta(minutes=5)).to_pydatetime()
+
+    def confirmed(rate):
+        return sure.confirm_trade_entry("ETH/USDT", "limit", 1.0, rate, "GTC", now, None, "short")
+
+    assert confirmed(100.0) is is_entry
+    # Of the 2 % to be expected too little is left.
+    assert not confirmed(98.2)
+    assert sure.stake_share(row.iloc[0], "short") == 1.0
+    turned = row.assign(**{LABEL: 0.6})
+    frame = sure.populate_exit_trend(turned, {"pair": "ETH/USDT"})
+    assert frame["exit_short"].eq(1).all()
+    assert "exit_long" not in frame or not frame["exit_long"].eq(1).any()

@@ -1,15 +1,22 @@
-"""LeaFreqAIStrategy: long entries on a predicted return that pays for its costs.
+"""LeaFreqAIStrategy: entries on a predicted return that pays for its costs.
 
 The strategy fits any FreqAI regressor; nothing in it depends on a model. It learns one number, the
 return over the next `label_period_candles` candles in units of the volatility that is known when
 the candle closes, and it buys where the prediction is worth more than the trade costs and stands
-out from the model's other predictions.
+out from the model's other predictions. A class derived from it that sets `can_short` sells short
+by the same rules, turned round.
 
 Next to the usual keys it reads a section `lea_strategy` of the configuration. Every key is
 optional:
 
     fee                   Fee of one side as a fraction; `fee` at the top level goes first.
     slippage              Expected slippage of one side as a fraction.
+    interval_margin       Enter only where even the near end of the predicted interval pays for
+                          the costs and this fraction more: the lower end for a long trade, the
+                          upper one for a short trade. 0 asks for the costs alone, null or no key
+                          for nothing. The model must predict intervals (the training setting
+                          `interval`); with one that does not, a warning says so, and the other
+                          rules decide.
     backtest_timerange    Backtest this range where the command line names none. `timerange` in the
                           file then names the candles to download, training included.
     model_training_parameters
@@ -38,6 +45,7 @@ SECTION = "lea_strategy"
 PLACEHOLDER = "{freqaimodel}"
 
 LABEL = "&-forward_return"
+LOWER, UPPER = f"{LABEL}_lower", f"{LABEL}_upper"
 LABEL_CLIP = 5.0  # volatilities; one wild candle must not rule the loss
 VOLATILITY_CANDLES = 100
 TREND_CANDLES = 100
@@ -45,6 +53,7 @@ VOLUME_CANDLES = 50
 ATR_CANDLES = 50  # steadier than the usual 14: the stop follows it and never loosens
 FEATURE_CLIP = 8.0  # keeps one outlier from squeezing a min-max scaled feature into a point
 TINY = 1e-12
+SIGNS = {"long": 1.0, "short": -1.0}
 
 
 def ratio(numerator: Series, denominator: Series, flat: float = 0.0) -> Series:
@@ -105,7 +114,7 @@ def _is_same_dtype(one: Any, other: Any) -> bool:
 
 
 class LeaFreqAIStrategy(IStrategy):
-    """Buy on predictions that beat costs and stand out; leave when they turn or time is up."""
+    """Enter on predictions that beat costs and stand out; leave when they turn or time is up."""
 
     INTERFACE_VERSION = 3
 
@@ -175,7 +184,10 @@ class LeaFreqAIStrategy(IStrategy):
         fee = config.get("fee")
         self.fee = float(settings.get("fee", 0.001) if fee is None else fee)
         self.slippage = float(settings.get("slippage", 0.0002))
+        margin = settings.get("interval_margin")
+        self.interval_margin = None if margin is None else float(margin)
         self._warned_without_btc = False
+        self._warned_without_interval = False
 
     @staticmethod
     def _settle_config(config: Config) -> None:
@@ -345,26 +357,47 @@ class LeaFreqAIStrategy(IStrategy):
         by_date = Series(trend(btc).to_numpy(), index=btc["date"])
         return dataframe["date"].map(by_date)
 
-    def entry_gates(self, dataframe: DataFrame) -> DataFrame:
+    def entry_gates(self, dataframe: DataFrame, side: str = "long") -> DataFrame:
         """Return one boolean column a gate; a row is an entry where all are true.
 
         A missing or unfinished model leaves NaN or zeros and `do_predict` 0, which opens no gate.
         """
-        prediction = column(dataframe, LABEL)
+        sign = SIGNS[side]
         deviation = column(dataframe, f"{LABEL}_std")
-        threshold = column(dataframe, f"{LABEL}_mean") + self.entry_z.value * deviation
+        above_mean = sign * (column(dataframe, LABEL) - column(dataframe, f"{LABEL}_mean"))
         volume = column(dataframe, "volume")
         floor = self.volume_floor.value * column(dataframe, "volume_mean")
         required = self.cost_multiple.value * self.costs
-        return DataFrame(
-            {
-                "trusted": column(dataframe, "do_predict") == 1,
-                "profitable": column(dataframe, "expected_return") > required,
-                "unusual": (deviation > 0) & (prediction > threshold),
-                "trend": column(dataframe, "btc_trend") > self.trend_floor.value,
-                "volume": (volume > 0) & (volume >= floor),
-            }
-        )
+        gates = {
+            "trusted": column(dataframe, "do_predict") == 1,
+            "profitable": sign * column(dataframe, "expected_return") > required,
+            "unusual": (deviation > 0) & (above_mean > self.entry_z.value * deviation),
+            "trend": sign * column(dataframe, "btc_trend") > self.trend_floor.value,
+            "volume": (volume > 0) & (volume >= floor),
+        }
+        if self.interval_margin is not None and self._has_interval(dataframe):
+            near_end = sign * column(dataframe, LOWER if side == "long" else UPPER)
+            surely = near_end * column(dataframe, "volatility")
+            gates["sure"] = surely > self.costs + self.interval_margin
+        return DataFrame(gates)
+
+    def _has_interval(self, dataframe: DataFrame) -> bool:
+        """Tell whether the model predicts intervals; warn once where it does not."""
+        if LOWER in dataframe and UPPER in dataframe:
+            return True
+        if not self._warned_without_interval:
+            logger.warning(
+                "%s.interval_margin is set, but the model predicts no intervals, so that rule does "
+                "not count. Set interval among the model's training settings, for example to 0.8.",
+                SECTION,
+            )
+            self._warned_without_interval = True
+        return False
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Sides that may be traded."""
+        return ("long", "short") if self.can_short else ("long",)
 
     def populate_entry_trend(self, dataframe: DataFrame, metadata: dict[str, Any]) -> DataFrame:
         """Mark the candles at which all gates are open."""
@@ -372,8 +405,9 @@ class LeaFreqAIStrategy(IStrategy):
         mean = column(dataframe, f"{LABEL}_mean")
         dataframe["entry_threshold"] = mean + self.entry_z.value * deviation
         dataframe["required_return"] = self.cost_multiple.value * self.costs
-        enter = self.entry_gates(dataframe).all(axis=1)
-        dataframe.loc[enter, ["enter_long", "enter_tag"]] = (1, "prediction")
+        for side in self.sides:
+            enter = self.entry_gates(dataframe, side).all(axis=1)
+            dataframe.loc[enter, [f"enter_{side}", "enter_tag"]] = (1, "prediction")
         return dataframe
 
     def populate_exit_trend(self, dataframe: DataFrame, metadata: dict[str, Any]) -> DataFrame:
@@ -381,10 +415,11 @@ class LeaFreqAIStrategy(IStrategy):
         deviation = column(dataframe, f"{LABEL}_std")
         mean = column(dataframe, f"{LABEL}_mean")
         dataframe["exit_threshold"] = mean - self.exit_z.value * deviation
-        trusted = column(dataframe, "do_predict") == 1
-        turned = column(dataframe, LABEL) < dataframe["exit_threshold"]
-        leave = trusted & (deviation > 0) & turned
-        dataframe.loc[leave, ["exit_long", "exit_tag"]] = (1, "prediction_turned")
+        trusted = (column(dataframe, "do_predict") == 1) & (deviation > 0)
+        for side in self.sides:
+            above_mean = SIGNS[side] * (column(dataframe, LABEL) - mean)
+            leave = trusted & (above_mean < -self.exit_z.value * deviation)
+            dataframe.loc[leave, [f"exit_{side}", "exit_tag"]] = (1, "prediction_turned")
         return dataframe
 
     def newest_row(self, pair: str, current_time: datetime) -> Series | None:
@@ -416,12 +451,12 @@ class LeaFreqAIStrategy(IStrategy):
         if row is None:
             logger.info("No entry into %s: its newest analyzed candle is missing or stale.", pair)
             return False
-        gates = self.entry_gates(row.to_frame().T).iloc[0]
+        gates = self.entry_gates(row.to_frame().T, side).iloc[0]
         if not gates.all():
             shut = ", ".join(gates.index[~gates.astype(bool)])
             logger.info("No entry into %s: shut gates: %s.", pair, shut)
             return False
-        left = row["expected_return"] - (rate / row["close"] - 1)
+        left = SIGNS[side] * (row["expected_return"] - (rate / row["close"] - 1))
         if left <= self.cost_multiple.value * self.costs:
             logger.info("No entry into %s: at %s the expected return is gone.", pair, rate)
             return False
@@ -441,17 +476,17 @@ class LeaFreqAIStrategy(IStrategy):
         **kwargs: Any,
     ) -> float:
         """Stake more on a prediction that stands out more, within the exchange's bounds."""
-        share = self.stake_share(self.newest_row(pair, current_time))
+        share = self.stake_share(self.newest_row(pair, current_time), side)
         return min(max(proposed_stake * share, min_stake or 0.0), max_stake)
 
-    def stake_share(self, row: Series | None) -> float:
+    def stake_share(self, row: Series | None, side: str = "long") -> float:
         """Return the share of the proposed stake, from `smallest_share` to 1."""
         if row is None:
             return self.smallest_share
         deviation = row.get(f"{LABEL}_std", np.nan)
         if not deviation > 0:
             return self.smallest_share
-        z = (row[LABEL] - row[f"{LABEL}_mean"]) / deviation
+        z = SIGNS[side] * (row[LABEL] - row[f"{LABEL}_mean"]) / deviation
         if not np.isfinite(z):
             return self.smallest_share
         confidence = np.clip((z - self.entry_z.value) / self.full_stake_z, 0.0, 1.0)

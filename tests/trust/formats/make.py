@@ -1,8 +1,9 @@
 """Writes a model file of the present format and what it predicts; run once for each new format.
 
-    python -m tests.trust.formats.make NAME [NET]
+    python -m tests.trust.formats.make NAME [KIND]
 
-A file that was committed once is never written again: old files must keep loading as they are.
+KIND is the name of a net, or one of classifier, interval and panel. A file that was committed once
+is never written again: old files must keep loading as they are.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor
 
 FOLDER = Path(__file__).parent
+SMALL = {"window": 5, "hidden_size": 8, "max_epochs": 20, "progress": False}
 
 
 def example_rows() -> np.ndarray:
@@ -24,20 +26,47 @@ def example_rows() -> np.ndarray:
     return np.sin(0.3 * row + column) + 0.1 * ((7 * row + 3 * column) % 11)
 
 
-def main(name: str, net: str) -> None:
+def fitted(kind: str) -> SequenceRegressor | SequenceClassifier:
+    """Return a model of that kind, trained on the example."""
     rows = example_rows()
     targets = np.column_stack([rows[:, 0] - rows[:, 1], rows[:, 2]])
-    model = SequenceRegressor(
-        net, window=5, hidden_size=8, num_layers=2, max_epochs=20, progress=False
-    )
-    model.fit(rows, targets)
+    if kind == "classifier":
+        classes = np.where(targets[:, 0] > 0, "up", "down")
+        return SequenceClassifier("gru", num_layers=1, class_weight="balanced", **SMALL).fit(
+            rows, classes
+        )
+    if kind == "interval":
+        model = SequenceRegressor("lstm", loss="quantile", interval=0.8, num_layers=1, **SMALL)
+        return model.fit(rows, targets)
+    if kind == "panel":
+        model = SequenceRegressor("gru", symbol_embedding=2, num_layers=1, **SMALL)
+        return model.fit({"A": rows, "B": rows[::-1]}, {"A": targets, "B": -targets})
+    if kind == "tft":
+        return SequenceRegressor(kind, **{**SMALL, "hidden_size": 4}).fit(rows, targets)
+    return SequenceRegressor(kind, num_layers=2, **SMALL).fit(rows, targets)
+
+
+def answers(model: SequenceRegressor | SequenceClassifier) -> np.ndarray:
+    """Return all that the model tells of the example: (parts, 40, numbers), or (40, numbers)."""
+    rows = example_rows()
+    if isinstance(model, SequenceClassifier):
+        return model.predict_proba(rows)
+    if model.symbols_:
+        return np.stack(list(model.predict({"A": rows, "B": rows[::-1]}).values()))
+    if model.calibration is not None:
+        return np.stack(model.predict_interval(rows))
+    return model.predict(rows)
+
+
+def main(name: str, kind: str = "lstm") -> None:
     path = FOLDER / f"{name}.zip"
     if path.exists():
         raise SystemExit(f"{path} exists, and committed files are never written again.")
+    model = fitted(kind)
     model.save(path)
-    predicted = np.nan_to_num(model.predict(rows), nan=-999.0)
-    path.with_suffix(".json").write_text(json.dumps(predicted.tolist()) + "\n")
+    told = np.nan_to_num(answers(model), nan=-999.0)
+    path.with_suffix(".json").write_text(json.dumps(told.tolist()) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(sys.argv[2:] or ["lstm"]))
+    main(*sys.argv[1:])
