@@ -221,6 +221,8 @@ def fit(
     elif not all(bool(weight.isfinite().all()) for weight in net.parameters()):
         raise TrainingError(_divergence_message(n_epochs, math.nan, None, config))
     net.eval()
+    # A bot keeps many fitted nets, and nobody asks for their gradients.
+    net.zero_grad(set_to_none=True)
     return Trained(history, optimizer.state_dict())
 
 
