@@ -133,6 +133,8 @@ def _tested(frame: pd.DataFrame, timeframe: str, interval: float, size: Size) ->
                     interval=interval,
                     seed=seed,
                     progress=False,
+                    # A net this small gains nothing from a second one.
+                    num_threads=1,
                     **settings,
                 )
                 model.fit(features.iloc[train], labels.iloc[train])

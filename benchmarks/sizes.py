@@ -82,7 +82,7 @@ class CoverageSize:
     folds: int = 10
     seeds: int = 2
     intervals: tuple[float, ...] = (0.8,)
-    hidden_size: int = 32
+    hidden_size: int = 16
     epochs: int = 30
 
 

@@ -1,13 +1,13 @@
 """Runs independent parts of one computation beside each other, each on one core.
 
-torch shares every operation between cores and waits for all of them at its end. A recurrent step is
-many small operations: most are too small to be shared at all, and the others wait more than they
-work, above all where the cores have other work too. Parts of a batch need no waiting.
+torch shares every operation between cores and waits for all of them at its end. A recurrent net is
+many small operations, which wait more than they work where the cores have other work too. Batches
+of windows need no waiting. Parts should take milliseconds: Python runs its own code for one thread
+at a time.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -56,13 +56,6 @@ def in_threads(function: Callable[[PartT], ResultT], parts: Sequence[PartT]) -> 
     finally:
         torch.set_num_threads(before)
     return results  # type: ignore[return-value]
-
-
-def row_parts(n_rows: int, smallest: int) -> list[slice]:
-    """Cut rows into one part for each thread of torch, none smaller than `smallest`."""
-    n_parts = max(min(torch.get_num_threads(), n_rows // smallest), 1)
-    bounds = [n_rows * i // n_parts for i in range(n_parts + 1)]
-    return [slice(low, high) for low, high in itertools.pairwise(bounds)]
 
 
 def _executor() -> ThreadPoolExecutor:

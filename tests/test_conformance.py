@@ -197,8 +197,9 @@ def test_changing_later_rows_changes_no_earlier_answer(case):
 
     after = case.answers(changed(x, spoil))
     for name, told in after.items():
-        np.testing.assert_array_equal(told[:50], before[name][:50])
-        assert (told[50] != before[name][50]).any()
+        # Fewer windows may take other kernels, which round otherwise.
+        np.testing.assert_allclose(told[:50], before[name][:50], rtol=1e-5, atol=1e-6)
+        assert not np.allclose(told[50], before[name][50], rtol=1e-3, atol=1e-4)
         assert np.isnan(told[60:]).all()
 
 

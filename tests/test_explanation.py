@@ -123,13 +123,11 @@ def test_too_few_steps_are_warned_of(trained, caplog):
 def test_explaining_leaves_the_model_as_it_was(trained):
     model, (rows, _) = trained("tft"), make()
     before = model.predict(rows)
-    gradients = [parameter.grad.clone() for parameter in model.net_.parameters()]
     threads = torch.get_num_threads()
     with torch.inference_mode():
         explain(model, rows, max_windows=10)
     np.testing.assert_array_equal(model.predict(rows), before)
-    for parameter, gradient in zip(model.net_.parameters(), gradients, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=0)
+    assert [name for name, p in model.net_.named_parameters() if p.grad is not None] == []
     assert not model.net_.training
     assert torch.get_num_threads() == threads
 

@@ -6,8 +6,8 @@ import threading
 import pytest
 import torch
 
-from freqai_lstm_plugins.nets import build_net, cells, net_class
-from freqai_lstm_plugins.parallel import in_threads, row_parts
+from freqai_lstm_plugins.nets import build_net, net_class
+from freqai_lstm_plugins.parallel import in_threads
 from freqai_lstm_plugins.training import predict_windows, torch_threads
 
 
@@ -53,15 +53,6 @@ def test_an_error_in_any_part_reaches_the_caller_and_leaves_the_threads_as_they_
         assert in_threads(lambda part: part, [0, 1]) == [0, 1]
 
 
-def test_rows_are_cut_into_one_part_a_thread_and_none_too_small():
-    with torch_threads(2):
-        assert row_parts(256, 64) == [slice(0, 128), slice(128, 256)]
-        assert row_parts(127, 64) == [slice(0, 127)]
-        assert row_parts(3, 64) == [slice(0, 3)]
-    with torch_threads(3):
-        assert row_parts(200, 64) == [slice(0, 66), slice(66, 133), slice(133, 200)]
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_makes_threads_of_its_own():
@@ -72,28 +63,6 @@ def test_a_forked_child_makes_threads_of_its_own():
             # The parent's threads do not exist here, so waiting for them would never end.
             os._exit(0 if in_threads(lambda part: part, [0, 1]) == [0, 1] else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.mark.parametrize("layer", [cells.LSTMLayer, cells.GRULayer])
-def test_a_layer_gives_the_same_states_and_gradients_in_one_thread_and_in_three(layer):
-    generator = torch.Generator().manual_seed(0)
-    gates = 4 if layer is cells.LSTMLayer else 3
-
-    def randn(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    x, upstream = randn(5, 200, 6), randn(5, 200, 8)
-    weights = [randn(gates * 8, 6), randn(gates * 8, 8), randn(gates * 8), randn(gates * 8)]
-
-    def run(n_threads):
-        inputs = [tensor.clone().requires_grad_() for tensor in (x, *weights)]
-        with torch_threads(n_threads):
-            states = layer.apply(*inputs)
-            states.backward(upstream)
-        return [states.detach(), *(tensor.grad for tensor in inputs)]
-
-    for one, three in zip(run(1), run(3), strict=True):
-        torch.testing.assert_close(one, three, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["lstm", "alstm"])

@@ -18,11 +18,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from freqai_lstm_plugins.parallel import in_threads, row_parts
-
-# Fewer windows are not worth a thread.
-SMALLEST_PART = 64
-
 Gradients = tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -77,17 +72,11 @@ def _lstm_forward(
     w_in, w_state, bias = (_doubled(weight, 2, size) for weight in (w_ih, w_hh, b_ih + b_hh))
     gates = torch.addmm(bias, x.flatten(0, 1), w_in.t()).view(steps, batch, 4 * size)
     cells, squashed, states = (x.new_empty(steps, batch, size) for _ in range(3))
-
-    def run(part: slice) -> None:
-        state = None
-        for step, gate in enumerate(gates[:, part]):
-            if state is not None:
-                gate.addmm_(state, w_state.t())
-            state = states[step, part]
-            before = cells[step - 1, part] if step else None
-            _lstm_step(gate, before, cells[step, part], squashed[step, part], state)
-
-    in_threads(run, row_parts(batch, SMALLEST_PART))
+    for step, gate in enumerate(gates):
+        if step:
+            gate.addmm_(states[step - 1], w_state.t())
+        before = cells[step - 1] if step else None
+        _lstm_step(gate, before, cells[step], squashed[step], states[step])
     return gates, cells, squashed, states
 
 
@@ -133,41 +122,29 @@ class LSTMLayer(torch.autograd.Function):
         """Propagate through all steps."""
         x, w_ih, w_hh, gates, cells, squashed, states = ctx.saved_tensors
         grads = torch.empty_like(gates)
-
-        def run(part: slice) -> None:
-            saved = (gates[:, part], cells[:, part], squashed[:, part])
-            _lstm_backward(*saved, grad_states[:, part], w_hh, grads[:, part])
-
-        in_threads(run, row_parts(gates.shape[1], SMALLEST_PART))
+        grad_state = grad_states[-1]
+        grad_cell = torch.zeros_like(grad_state)
+        slope, by_gate = torch.empty_like(grad_cell), torch.empty_like(grad_cell)
+        for step in range(len(gates) - 1, -1, -1):
+            in_gate, forget, cell_gate, out = gates[step].chunk(4, dim=1)
+            # How the cell moves the state: out (1 - tanh(cell)^2).
+            torch.mul(squashed[step], squashed[step], out=slope)
+            torch.addcmul(out, out, slope, value=-1, out=slope)
+            grad_cell.addcmul_(grad_state, slope)
+            # The slope of every sigmoid, then what stands behind each gate.
+            grad = torch.addcmul(gates[step], gates[step], gates[step], value=-1, out=grads[step])
+            grad_in, grad_forget, grad_new, grad_out = grad.chunk(4, dim=1)
+            torch.mul(cell_gate, 2, out=by_gate).sub_(1)
+            grad_in.mul_(by_gate.mul_(grad_cell))
+            grad_new.mul_(torch.mul(in_gate, grad_cell, out=by_gate).mul_(4))
+            grad_out.mul_(torch.mul(squashed[step], grad_state, out=by_gate))
+            if step:
+                grad_forget.mul_(torch.mul(cells[step - 1], grad_cell, out=by_gate))
+                grad_cell.mul_(forget)
+                grad_state = torch.addmm(grad_states[step - 1], grad, w_hh)
+            else:
+                grad_forget.zero_()
         return _weight_gradients(ctx, x, w_ih, states, grads, grads)
-
-
-def _lstm_backward(
-    gates: Tensor, cells: Tensor, squashed: Tensor, grad_states: Tensor, w_hh: Tensor, grads: Tensor
-) -> None:
-    """Write the gradients of the gates' inputs (W, B, 4H); the rest as `_lstm_forward` gives it."""
-    grad_state = grad_states[-1]
-    grad_cell = torch.zeros_like(grad_state)
-    slope, by_gate = torch.empty_like(grad_cell), torch.empty_like(grad_cell)
-    for step in range(len(gates) - 1, -1, -1):
-        in_gate, forget, cell_gate, out = gates[step].chunk(4, dim=1)
-        # How the cell moves the state: out (1 - tanh(cell)^2).
-        torch.mul(squashed[step], squashed[step], out=slope)
-        torch.addcmul(out, out, slope, value=-1, out=slope)
-        grad_cell.addcmul_(grad_state, slope)
-        # The slope of every sigmoid, then what stands behind each gate.
-        grad = torch.addcmul(gates[step], gates[step], gates[step], value=-1, out=grads[step])
-        grad_in, grad_forget, grad_new, grad_out = grad.chunk(4, dim=1)
-        torch.mul(cell_gate, 2, out=by_gate).sub_(1)
-        grad_in.mul_(by_gate.mul_(grad_cell))
-        grad_new.mul_(torch.mul(in_gate, grad_cell, out=by_gate).mul_(4))
-        grad_out.mul_(torch.mul(squashed[step], grad_state, out=by_gate))
-        if step:
-            grad_forget.mul_(torch.mul(cells[step - 1], grad_cell, out=by_gate))
-            grad_cell.mul_(forget)
-            grad_state = torch.addmm(grad_states[step - 1], grad, w_hh)
-        else:
-            grad_forget.zero_()
 
 
 class GRULayer(torch.autograd.Function):
@@ -187,48 +164,31 @@ class GRULayer(torch.autograd.Function):
     def backward(ctx: Any, grad_states: Tensor) -> Gradients:
         """Propagate through all steps."""
         x, w_ih, w_hh, gates, recalled, states = ctx.saved_tensors
+        size = w_hh.shape[1]
         by_input, by_state = torch.empty_like(gates), torch.empty_like(gates)
-
-        def run(part: slice) -> None:
-            saved = (gates[:, part], recalled[:, part], states[:, part])
-            outputs = (by_input[:, part], by_state[:, part])
-            _gru_backward(*saved, grad_states[:, part], w_hh, *outputs)
-
-        in_threads(run, row_parts(gates.shape[1], SMALLEST_PART))
+        grad_state = grad_states[-1]
+        by_gate = torch.empty_like(grad_state)
+        nothing = torch.zeros_like(grad_state)
+        for step in range(len(gates) - 1, -1, -1):
+            reset, update, new_gate = gates[step].chunk(3, dim=1)
+            before = states[step - 1] if step else nothing
+            # The slope of every sigmoid, then what stands behind each gate.
+            grad = torch.addcmul(
+                gates[step], gates[step], gates[step], value=-1, out=by_input[step]
+            )
+            grad_reset, grad_update, grad_new = grad.chunk(3, dim=1)
+            # The state before, less the new gate 2 sigmoid - 1.
+            torch.sub(before, new_gate, alpha=2, out=by_gate).add_(1)
+            grad_update.mul_(by_gate.mul_(grad_state))
+            torch.addcmul(grad_state, grad_state, update, value=-1, out=by_gate)
+            grad_new.mul_(by_gate.mul_(4))
+            grad_reset.mul_(torch.mul(grad_new, recalled[step], out=by_gate))
+            by_state[step].copy_(grad)
+            by_state[step, :, 2 * size :].mul_(reset)
+            if step:
+                kept = torch.addcmul(grad_states[step - 1], grad_state, update)
+                grad_state = kept.addmm_(by_state[step], w_hh)
         return _weight_gradients(ctx, x, w_ih, states, by_input, by_state)
-
-
-def _gru_backward(
-    gates: Tensor,
-    recalled: Tensor,
-    states: Tensor,
-    grad_states: Tensor,
-    w_hh: Tensor,
-    by_input: Tensor,
-    by_state: Tensor,
-) -> None:
-    """Write the gradients of the gates' inputs and of the states' products (W, B, 3H) each."""
-    size = w_hh.shape[1]
-    grad_state = grad_states[-1]
-    by_gate = torch.empty_like(grad_state)
-    nothing = torch.zeros_like(grad_state)
-    for step in range(len(gates) - 1, -1, -1):
-        reset, update, new_gate = gates[step].chunk(3, dim=1)
-        before = states[step - 1] if step else nothing
-        # The slope of every sigmoid, then what stands behind each gate.
-        grad = torch.addcmul(gates[step], gates[step], gates[step], value=-1, out=by_input[step])
-        grad_reset, grad_update, grad_new = grad.chunk(3, dim=1)
-        # The state before, less the new gate 2 sigmoid - 1.
-        torch.sub(before, new_gate, alpha=2, out=by_gate).add_(1)
-        grad_update.mul_(by_gate.mul_(grad_state))
-        torch.addcmul(grad_state, grad_state, update, value=-1, out=by_gate)
-        grad_new.mul_(by_gate.mul_(4))
-        grad_reset.mul_(torch.mul(grad_new, recalled[step], out=by_gate))
-        by_state[step].copy_(grad)
-        by_state[step, :, 2 * size :].mul_(reset)
-        if step:
-            kept = torch.addcmul(grad_states[step - 1], grad_state, update)
-            grad_state = kept.addmm_(by_state[step], w_hh)
 
 
 def _gru_forward(
@@ -246,17 +206,13 @@ def _gru_forward(
     w_in, bias = (_doubled(weight, 2, size) for weight in (w_ih, b_ih))
     gates = torch.addmm(bias, x.flatten(0, 1), w_in.t()).view(steps, batch, 3 * size)
     recalled, states = (x.new_empty(steps, batch, size) for _ in range(2))
-
-    def run(part: slice) -> None:
-        before = torch.zeros_like(states[0, part])
-        products = b_hh.repeat(len(before), 1)
-        for step, gate in enumerate(gates[:, part]):
-            if step:
-                torch.addmm(b_hh, before, w_hh.t(), out=products)
-            _gru_step(gate, products, before, recalled[step, part], states[step, part])
-            before = states[step, part]
-
-    in_threads(run, row_parts(batch, SMALLEST_PART))
+    products = b_hh.repeat(batch, 1)
+    before = x.new_zeros(batch, size)
+    for step, gate in enumerate(gates):
+        if step:
+            torch.addmm(b_hh, before, w_hh.t(), out=products)
+        _gru_step(gate, products, before, recalled[step], states[step])
+        before = states[step]
     return gates, recalled, states
 
 
