@@ -8,11 +8,13 @@ at a time.
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,18 +23,45 @@ ResultT = TypeVar("ResultT")
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
+_own = threading.local()
+
+
+def n_workers() -> int:
+    """Return how many threads share what the calling thread gives `in_threads`; 1 without a team.
+
+    That is the size of the team this thread leads.
+    """
+    return getattr(_own, "team", 1)
+
+
+@contextmanager
+def team(size: int) -> Iterator[None]:
+    """Let the calling thread's work be shared by `size` threads with one core each.
+
+    torch's own threads rest meanwhile: between two operations they keep their cores busy waiting,
+    for milliseconds, which the team would lose.
+    """
+    before, threads = n_workers(), torch.get_num_threads()
+    _own.team = size
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _own.team = before
+        torch.set_num_threads(threads)
 
 
 def in_threads(function: Callable[[PartT], ResultT], parts: Sequence[PartT]) -> list[ResultT]:
-    """Return the result of each part, computed without gradients in as many threads as torch has.
+    """Return the result of each part, computed without gradients by several threads.
 
-    The same parts give the same results whatever the number of threads.
+    That is the calling thread's team, or else as many threads as its torch may use. The same parts
+    give the same results whatever the number of threads.
 
     Args:
         function: Must not change what another part reads, and must draw no random numbers.
         parts: Shared out in turn.
     """
-    n_threads = min(torch.get_num_threads(), len(parts))
+    n_threads = min(max(n_workers(), torch.get_num_threads()), len(parts))
     if n_threads <= 1:
         return [function(part) for part in parts]
     is_inference = torch.is_inference_mode_enabled()
@@ -40,22 +69,58 @@ def in_threads(function: Callable[[PartT], ResultT], parts: Sequence[PartT]) -> 
 
     def work(first: int) -> None:
         # Modes belong to threads.
-        with torch.inference_mode(is_inference), torch.no_grad():
+        with team(1), torch.inference_mode(is_inference), torch.no_grad():
             for i in range(first, len(parts), n_threads):
                 results[i] = function(parts[i])
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    others = [_executor().submit(work, first) for first in range(1, n_threads)]
     try:
-        others = [_executor().submit(work, first) for first in range(1, n_threads)]
-        try:
-            work(0)
-        finally:
-            for other in others:
-                other.result()
+        work(0)
     finally:
-        torch.set_num_threads(before)
+        for other in others:
+            other.result()
     return results  # type: ignore[return-value]
+
+
+_blas_lock = threading.Lock()
+_blas_users = 0
+_blas_bounds: list[tuple[Any, int]] = []
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep the BLAS of NumPy and SciPy, not torch's, to one thread for each of its callers.
+
+    The bound belongs to the process: the first to enter sets it, the last to leave lifts it.
+    Without SciPy and threadpoolctl nothing is bound.
+    """
+    global _blas_users
+    with _blas_lock:
+        _blas_users += 1
+        if _blas_users == 1:
+            for library in _blas():
+                _blas_bounds.append((library, library.num_threads))
+                library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _blas_lock:
+            _blas_users -= 1
+            if _blas_users == 0:
+                while _blas_bounds:
+                    library, bound = _blas_bounds.pop()
+                    library.set_num_threads(bound)
+
+
+@functools.cache
+def _blas() -> list[Any]:
+    try:
+        import scipy.linalg  # noqa: F401  # The controller knows what is loaded.
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return []
+    libraries: list[Any] = ThreadpoolController().select(user_api="blas").lib_controllers
+    return libraries
 
 
 def _executor() -> ThreadPoolExecutor:
@@ -73,8 +138,9 @@ def _executor() -> ThreadPoolExecutor:
 
 def _forget() -> None:
     """Forget the threads of the parent process, which a forked child does not have."""
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
+    global _pool, _lock, _blas_lock, _blas_users
+    _pool, _lock, _blas_lock = None, threading.Lock(), threading.Lock()
+    _blas_users = 0
 
 
 if hasattr(os, "register_at_fork"):

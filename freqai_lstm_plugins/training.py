@@ -24,7 +24,9 @@ from freqai_lstm_plugins.answers import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import PanelNet, RecurrentNet, SequenceNet
-from freqai_lstm_plugins.parallel import in_threads
+from freqai_lstm_plugins.nets.cells import compiled_kernels, keep_memory
+from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH
+from freqai_lstm_plugins.parallel import in_threads, team
 from freqai_lstm_plugins.windows import (
     WindowSet,
     gather_sequences,
@@ -182,6 +184,35 @@ def fit(
         TrainingError: A loss is no longer finite.
     """
     require_windows(train)
+    with _sharing(net, config):
+        return _fit(net, train, valid, config, answer, optimizer_state, on_epoch)
+
+
+@contextmanager
+def _sharing(net: nn.Module, config: TrainConfig) -> Iterator[None]:
+    """Let parts of each batch run beside each other where the steps of a net are compiled.
+
+    Dense supervision has too few sequences a batch for that.
+    """
+    inner = net.net if isinstance(net, PanelNet) else net
+    is_on_cpu = next(net.parameters()).device.type == "cpu"
+    is_wide = config.supervision == "exact" and config.batch_size >= SMALLEST_OWN_BATCH
+    if is_on_cpu and is_wide and isinstance(inner, RecurrentNet) and compiled_kernels():
+        with team(torch.get_num_threads()), keep_memory():
+            yield
+    else:
+        yield
+
+
+def _fit(
+    net: nn.Module,
+    train: WindowSet,
+    valid: WindowSet | None,
+    config: TrainConfig,
+    answer: Answer | None,
+    optimizer_state: dict[str, Any] | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> Trained:
     device = next(net.parameters()).device
     train = train.to(device)
     valid = valid.to(device) if valid is not None and len(valid) else None

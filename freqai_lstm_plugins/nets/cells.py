@@ -1,24 +1,80 @@
 """LSTM and GRU layers for the CPU, with the same equations and weights as torch's.
 
 torch's own layers spend about half of a training step beside the matrix products. Here all inputs
-are projected at once, a step is one product and a few operations in place, and inputs that need no
-gradient get none. As torch's tanh costs several times its sigmoid, tanh(a) is computed as
-2 sigmoid(2a) - 1. Results differ from torch's by round-off.
+are projected at once, inputs that need no gradient get none, and the steps are either compiled
+(`kernels`) or a few operations of torch (`steps`). Results differ from torch's by round-off.
 
-Everything is time first: x (W, B, F), states (W, B, H). Gates are ordered as in torch: input,
-forget, cell, output for the LSTM; reset, update, new for the GRU.
+Everything is time first: x (W, B, F), states (W, B, H). Weights are those of a torch layer: w_ih
+(G, F), w_hh (G, H), b_ih and b_hh (G,). Gates are ordered as in torch: input, forget, cell, output
+for the LSTM, so G = 4H; reset, update, new for the GRU, so G = 3H.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import functools
+import logging
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
-Gradients = tuple[Tensor | None, Tensor, Tensor, Tensor, Tensor]
+from freqai_lstm_plugins.nets import steps
+from freqai_lstm_plugins.parallel import in_threads, n_workers, one_blas_thread
+
+logger = logging.getLogger(__name__)
+
+Weights = Sequence[Tensor]
+Empty = Callable[..., Tensor]
+
+# A thread gets at least so many windows of a batch: products of fewer are slow.
+SMALLEST_PART = 32
+
+
+@functools.cache
+def compiled_kernels() -> Any:
+    """Return the module of compiled steps, or None where numba or SciPy is missing or disabled."""
+    try:
+        import numba
+        import scipy.linalg  # noqa: F401  # numba's products
+
+        if numba.config.DISABLE_JIT:
+            return None
+        if (numba_log := logging.getLogger("numba")).level == logging.NOTSET:
+            # It tells each step of a compilation to whoever asked for debug messages of anything.
+            numba_log.setLevel(logging.INFO)
+        from freqai_lstm_plugins.nets import kernels
+    except ImportError as error:
+        logger.debug("Recurrent layers run by torch alone: %s.", error)
+        return None
+    return kernels
+
+
+def runs_compiled() -> bool:
+    """Whether the calling thread would run the compiled steps.
+
+    They work on one core each. A thread whose torch may use several is better served by torch's
+    operations, whose helpers would otherwise busy the other cores while they wait.
+    """
+    return torch.get_num_threads() == 1 and compiled_kernels() is not None
+
+
+def _run(name: str, *arguments: Tensor | int) -> None:
+    """Call a function of `kernels` or of `steps`."""
+    tensors = [item for item in arguments if isinstance(item, Tensor)]
+    if not (runs_compiled() and all(t.dtype in (torch.float32, torch.int64) for t in tensors)):
+        getattr(steps, name)(*arguments)
+        return
+    arrays = [
+        item.detach().contiguous().numpy() if isinstance(item, Tensor) else item
+        for item in arguments
+    ]
+    with one_blas_thread():
+        getattr(compiled_kernels(), name)(*arrays)
 
 
 def _doubled(weight: Tensor, gate: int, size: int) -> Tensor:
@@ -28,232 +84,290 @@ def _doubled(weight: Tensor, gate: int, size: int) -> Tensor:
     return doubled
 
 
-def _over_rows(
-    rows: Tensor, ends: Tensor, window: int, w_in: Tensor, bias: Tensor
-) -> Iterator[Tensor]:
-    """Project each row once, and give the inputs of each step: (B, G) for each of W."""
-    first = int(ends.min()) - window + 1
-    projected = torch.addmm(bias, rows[first : int(ends.max()) + 1], w_in.t())
-    starts = ends - (first + window - 1)
-    return (projected[starts + step] for step in range(window))
+class LSTM:
+    """The LSTM's equations over a whole layer."""
 
-
-def _lstm_step(
-    gate: Tensor, before: Tensor | None, cell: Tensor, squashed: Tensor, state: Tensor
-) -> None:
-    """Turn gates (B, 4H) into sigmoids, and write cell, tanh of it and state, each (B, H).
-
-    `before` is the cell of the step before, None at the first; it may be `cell` itself.
-    """
-    in_gate, forget, cell_gate, out = gate.sigmoid_().chunk(4, dim=1)
-    # The state's place serves for the tanh of the cell gate until the state is known.
-    new = torch.mul(cell_gate, 2, out=state).sub_(1)
-    if before is None:
-        torch.mul(in_gate, new, out=cell)
-    else:
-        torch.mul(forget, before, out=cell).addcmul_(in_gate, new)
-    torch.mul(cell, 2, out=squashed).sigmoid_().mul_(2).sub_(1)
-    torch.mul(out, squashed, out=state)
-
-
-def _lstm_forward(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Run the layer.
-
-    Returns:
-        gates: (W, B, 4H) sigmoids; the cell gate is 2 of them minus 1.
-        cells: (W, B, H).
-        squashed: (W, B, H) tanh of the cells.
-        states: (W, B, H).
-    """
-    steps, batch, _ = x.shape
-    size = w_hh.shape[1]
-    w_in, w_state, bias = (_doubled(weight, 2, size) for weight in (w_ih, w_hh, b_ih + b_hh))
-    gates = torch.addmm(bias, x.flatten(0, 1), w_in.t()).view(steps, batch, 4 * size)
-    cells, squashed, states = (x.new_empty(steps, batch, size) for _ in range(3))
-    for step, gate in enumerate(gates):
-        if step:
-            gate.addmm_(states[step - 1], w_state.t())
-        before = cells[step - 1] if step else None
-        _lstm_step(gate, before, cells[step], squashed[step], states[step])
-    return gates, cells, squashed, states
-
-
-def lstm_over_rows(rows: Tensor, ends: Tensor, window: int, *weights: Tensor) -> Tensor:
-    """Run a first layer over windows that share rows, each of which is projected once.
-
-    Args:
-        rows: (N, F).
-        ends: (B,) rows at which the windows end.
-        window: W.
-        weights: w_ih (4H, F), w_hh (4H, H), b_ih and b_hh (4H,).
-
-    Returns:
-        (W, B, H) states.
-    """
-    w_ih, w_hh, b_ih, b_hh = weights
-    size = w_hh.shape[1]
-    w_in, w_state, bias = (_doubled(weight, 2, size) for weight in (w_ih, w_hh, b_ih + b_hh))
-    states = rows.new_empty(window, len(ends), size)
-    cell, squashed = torch.empty_like(states[0]), torch.empty_like(states[0])
-    for step, gate in enumerate(_over_rows(rows, ends, window, w_in, bias)):
-        if step:
-            gate.addmm_(states[step - 1], w_state.t())
-        _lstm_step(gate, cell if step else None, cell, squashed, states[step])
-    return states
-
-
-class LSTMLayer(torch.autograd.Function):
-    """One LSTM layer from a zero state: (x, w_ih, w_hh, b_ih, b_hh) -> states (W, B, H)."""
+    n_kept: ClassVar[int] = 3
 
     @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-    ) -> Tensor:
-        """Shapes: x (W, B, F), w_ih (4H, F), w_hh (4H, H), b_ih and b_hh (4H,)."""
-        gates, cells, squashed, states = _lstm_forward(x, w_ih, w_hh, b_ih, b_hh)
-        ctx.save_for_backward(x, w_ih, w_hh, gates, cells, squashed, states)
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor) -> Gradients:
-        """Propagate through all steps."""
-        x, w_ih, w_hh, gates, cells, squashed, states = ctx.saved_tensors
-        grads = torch.empty_like(gates)
-        grad_state = grad_states[-1]
-        grad_cell = torch.zeros_like(grad_state)
-        slope, by_gate = torch.empty_like(grad_cell), torch.empty_like(grad_cell)
-        for step in range(len(gates) - 1, -1, -1):
-            in_gate, forget, cell_gate, out = gates[step].chunk(4, dim=1)
-            # How the cell moves the state: out (1 - tanh(cell)^2).
-            torch.mul(squashed[step], squashed[step], out=slope)
-            torch.addcmul(out, out, slope, value=-1, out=slope)
-            grad_cell.addcmul_(grad_state, slope)
-            # The slope of every sigmoid, then what stands behind each gate.
-            grad = torch.addcmul(gates[step], gates[step], gates[step], value=-1, out=grads[step])
-            grad_in, grad_forget, grad_new, grad_out = grad.chunk(4, dim=1)
-            torch.mul(cell_gate, 2, out=by_gate).sub_(1)
-            grad_in.mul_(by_gate.mul_(grad_cell))
-            grad_new.mul_(torch.mul(in_gate, grad_cell, out=by_gate).mul_(4))
-            grad_out.mul_(torch.mul(squashed[step], grad_state, out=by_gate))
-            if step:
-                grad_forget.mul_(torch.mul(cells[step - 1], grad_cell, out=by_gate))
-                grad_cell.mul_(forget)
-                grad_state = torch.addmm(grad_states[step - 1], grad, w_hh)
-            else:
-                grad_forget.zero_()
-        return _weight_gradients(ctx, x, w_ih, states, grads, grads)
-
-
-class GRULayer(torch.autograd.Function):
-    """One GRU layer from a zero state: (x, w_ih, w_hh, b_ih, b_hh) -> states (W, B, H)."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-    ) -> Tensor:
-        """Shapes: x (W, B, F), w_ih (3H, F), w_hh (3H, H), b_ih and b_hh (3H,)."""
-        gates, recalled, states = _gru_forward(x, w_ih, w_hh, b_ih, b_hh)
-        ctx.save_for_backward(x, w_ih, w_hh, gates, recalled, states)
-        return states
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor) -> Gradients:
-        """Propagate through all steps."""
-        x, w_ih, w_hh, gates, recalled, states = ctx.saved_tensors
+    def project(x: Tensor, weights: Weights, empty: Empty = torch.empty) -> Tensor:
+        """Return the sums (N, G) of the inputs (N, F)."""
+        w_ih, w_hh, b_ih, b_hh = weights
         size = w_hh.shape[1]
-        by_input, by_state = torch.empty_like(gates), torch.empty_like(gates)
-        grad_state = grad_states[-1]
-        by_gate = torch.empty_like(grad_state)
-        nothing = torch.zeros_like(grad_state)
-        for step in range(len(gates) - 1, -1, -1):
-            reset, update, new_gate = gates[step].chunk(3, dim=1)
-            before = states[step - 1] if step else nothing
-            # The slope of every sigmoid, then what stands behind each gate.
-            grad = torch.addcmul(
-                gates[step], gates[step], gates[step], value=-1, out=by_input[step]
-            )
-            grad_reset, grad_update, grad_new = grad.chunk(3, dim=1)
-            # The state before, less the new gate 2 sigmoid - 1.
-            torch.sub(before, new_gate, alpha=2, out=by_gate).add_(1)
-            grad_update.mul_(by_gate.mul_(grad_state))
-            torch.addcmul(grad_state, grad_state, update, value=-1, out=by_gate)
-            grad_new.mul_(by_gate.mul_(4))
-            grad_reset.mul_(torch.mul(grad_new, recalled[step], out=by_gate))
-            by_state[step].copy_(grad)
-            by_state[step, :, 2 * size :].mul_(reset)
-            if step:
-                kept = torch.addcmul(grad_states[step - 1], grad_state, update)
-                grad_state = kept.addmm_(by_state[step], w_hh)
-        return _weight_gradients(ctx, x, w_ih, states, by_input, by_state)
+        return _sums(x, _doubled(w_ih, 2, size), _doubled(b_ih + b_hh, 2, size), empty)
+
+    @staticmethod
+    def forward(x: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the states (W, B, H), and what `back` needs beside them."""
+        w_hh = weights[1]
+        shape = (*x.shape[:2], w_hh.shape[1])
+        gates = LSTM.project(x.flatten(0, 1), weights, empty).view(*x.shape[:2], -1)
+        cells, squashed, states = (empty(*shape, dtype=x.dtype) for _ in range(3))
+        _run("lstm_forward", gates, _doubled(w_hh, 2, shape[2]).t(), cells, squashed, states)
+        return states, (gates, cells, squashed)
+
+    @staticmethod
+    def back(
+        grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], empty: Empty
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients (W, B, G) of the sums of the inputs, and of those of the states."""
+        gates, cells, squashed = kept
+        grads = empty(*gates.shape, dtype=gates.dtype)
+        _run("lstm_back", gates, w_hh, cells, squashed, grad_states, grads)
+        return grads, grads
+
+    @staticmethod
+    def states(sums: Tensor, starts: Tensor, stride: int, weights: Weights, n_steps: int) -> Tensor:
+        """Return the states (W, B, H) of inputs at `starts` (B,) and `stride` rows on each step."""
+        w_hh = weights[1]
+        states = sums.new_empty(n_steps, len(starts), w_hh.shape[1])
+        _run("lstm_states", sums, starts, stride, _doubled(w_hh, 2, w_hh.shape[1]).t(), states)
+        return states
 
 
-def _gru_forward(
-    x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Run the layer.
+class GRU:
+    """The GRU's equations over a whole layer; the functions are those of `LSTM`."""
 
-    Returns:
-        gates: (W, B, 3H) sigmoids; the new gate is 2 of them minus 1.
-        recalled: (W, B, H) product of the state with the new gate's weights, before the reset.
-        states: (W, B, H).
+    n_kept: ClassVar[int] = 2
+
+    @staticmethod
+    def project(x: Tensor, weights: Weights, empty: Empty = torch.empty) -> Tensor:
+        w_ih, w_hh, b_ih, _ = weights
+        size = w_hh.shape[1]
+        return _sums(x, _doubled(w_ih, 2, size), _doubled(b_ih, 2, size), empty)
+
+    @staticmethod
+    def forward(x: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
+        w_hh, b_hh = weights[1], weights[3]
+        shape = (*x.shape[:2], w_hh.shape[1])
+        gates = GRU.project(x.flatten(0, 1), weights, empty).view(*x.shape[:2], -1)
+        recalled, states = (empty(*shape, dtype=x.dtype) for _ in range(2))
+        _run("gru_forward", gates, w_hh.t(), b_hh, recalled, states)
+        return states, (gates, recalled)
+
+    @staticmethod
+    def back(
+        grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], empty: Empty
+    ) -> tuple[Tensor, Tensor]:
+        gates, recalled = kept
+        by_input, by_state = (empty(*gates.shape, dtype=gates.dtype) for _ in range(2))
+        _run("gru_back", gates, w_hh, recalled, states, grad_states, by_input, by_state)
+        return by_input, by_state
+
+    @staticmethod
+    def states(sums: Tensor, starts: Tensor, stride: int, weights: Weights, n_steps: int) -> Tensor:
+        w_hh, b_hh = weights[1], weights[3]
+        states = sums.new_empty(n_steps, len(starts), w_hh.shape[1])
+        _run("gru_states", sums, starts, stride, w_hh.t(), b_hh, states)
+        return states
+
+
+Cell = type[LSTM] | type[GRU]
+
+
+def _sums(x: Tensor, w_in: Tensor, bias: Tensor, empty: Empty) -> Tensor:
+    out = empty(len(x), len(bias), dtype=x.dtype)
+    return torch.addmm(bias, x, w_in.t(), out=out)
+
+
+class _Memory:
+    """Tensors with any content, from the allocator."""
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        return torch.empty(shape, dtype=dtype)
+
+    def borrow(self, kept: Iterable[Tensor]) -> _Memory:
+        return self
+
+    def give_back(self) -> None:
+        """Nothing: the allocator sees for itself what nobody reads any more."""
+
+
+class _Kept(_Memory):
+    """Tensors that one training step leaves to the next.
+
+    A step uses some tens of MB, in pieces that an allocator gives back to the system and fetches
+    anew, page by page, in a tenth of the step's time.
     """
-    steps, batch, _ = x.shape
-    size = w_hh.shape[1]
-    w_in, bias = (_doubled(weight, 2, size) for weight in (w_ih, b_ih))
-    gates = torch.addmm(bias, x.flatten(0, 1), w_in.t()).view(steps, batch, 3 * size)
-    recalled, states = (x.new_empty(steps, batch, size) for _ in range(2))
-    products = b_hh.repeat(batch, 1)
-    before = x.new_zeros(batch, size)
-    for step, gate in enumerate(gates):
-        if step:
-            torch.addmm(b_hh, before, w_hh.t(), out=products)
-        _gru_step(gate, products, before, recalled[step], states[step])
-        before = states[step]
-    return gates, recalled, states
+
+    def __init__(self) -> None:
+        self._free: dict[tuple[int, torch.dtype], list[Tensor]] = {}
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        size = math.prod(shape)
+        try:
+            return self._free[size, dtype].pop().view(shape)
+        except (KeyError, IndexError):
+            return super().empty(size, dtype=dtype).view(shape)
+
+    def borrow(self, kept: Iterable[Tensor]) -> _Memory:
+        return _Borrowed(self, kept)
+
+    def put(self, tensor: Tensor) -> None:
+        self._free.setdefault((tensor.numel(), tensor.dtype), []).append(tensor.view(-1))
 
 
-def _gru_step(
-    gate: Tensor, products: Tensor, before: Tensor, recalled: Tensor, state: Tensor
-) -> None:
-    """Turn gates (B, 3H) into sigmoids, and write the new gate's part of the products, and states.
+class _Borrowed(_Memory):
+    """What a step has from `_Kept`, and gives back when its gradients are computed."""
 
-    `products` (B, 3H) are those of the state `before` with the weights, and bias.
+    def __init__(self, owner: _Kept, kept: Iterable[Tensor]) -> None:
+        self._owner = owner
+        # One layer's states may be the inputs of the next: each counts once.
+        self._taken = {tensor.data_ptr(): tensor for tensor in kept}
+
+    def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        found = self._owner.empty(*shape, dtype=dtype)
+        self._taken[found.data_ptr()] = found
+        return found
+
+    def give_back(self) -> None:
+        for tensor in self._taken.values():
+            self._owner.put(tensor)
+
+
+_own = threading.local()
+
+
+@contextmanager
+def keep_memory() -> Iterator[None]:
+    """Let the layers that the calling thread trains use the same memory in each step.
+
+    Inside, the gradients of a result are to be computed once at most.
     """
-    size = state.shape[1]
-    reset_update, new_gate = gate.split((2 * size, size), dim=1)
-    reset_update.add_(products[:, : 2 * size]).sigmoid_()
-    recalled.copy_(products[:, 2 * size :])
-    new_gate.addcmul_(reset_update[:, :size], recalled, value=2).sigmoid_()
-    new = new_gate * 2
-    torch.lerp(new.sub_(1), before, reset_update[:, size:], out=state)
+    before = _memory()
+    _own.memory = _Kept()
+    try:
+        yield
+    finally:
+        _own.memory = before
 
 
-def gru_over_rows(rows: Tensor, ends: Tensor, window: int, *weights: Tensor) -> Tensor:
-    """Run a first layer over windows that share rows; as `lstm_over_rows`, with 3H for 4H."""
-    w_ih, w_hh, b_ih, b_hh = weights
-    size = w_hh.shape[1]
-    w_in, bias = (_doubled(weight, 2, size) for weight in (w_ih, b_ih))
-    states = rows.new_empty(window, len(ends), size)
-    before, recalled = torch.zeros_like(states[0]), torch.empty_like(states[0])
-    for step, gate in enumerate(_over_rows(rows, ends, window, w_in, bias)):
-        products = torch.addmm(b_hh, before, w_hh.t())
-        _gru_step(gate, products, before, recalled, states[step])
-        before = states[step]
-    return states
+def _memory() -> _Memory:
+    return getattr(_own, "memory", None) or _Memory()
+
+
+class RecurrentLayers(torch.autograd.Function):
+    """Stacked layers from a zero state: (cell, x, masks, *weights) -> last layer's states.
+
+    x is (B, W, F), the states are (W, B, H). `masks` (L - 1, W, B, H) multiply the states between
+    layers; None multiplies by nothing. Weights are four a layer. In a team, parts of the batch run
+    beside each other, and the gradients of weights are the sum over parts.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, cell: Cell, x: Tensor, masks: Tensor | None, *weights: Tensor) -> Tensor:
+        """Run all layers."""
+        layers = [weights[first : first + 4] for first in range(0, len(weights), 4)]
+        memory = _memory()
+
+        def run(part: slice) -> list[Tensor]:
+            windows = x[part].transpose(0, 1)
+            inputs = memory.empty(*windows.shape, dtype=x.dtype).copy_(windows)
+            found: list[Tensor] = []
+            for layer, own in enumerate(layers):
+                if layer and masks is not None:
+                    out = memory.empty(*inputs.shape, dtype=x.dtype)
+                    inputs = torch.mul(inputs, masks[layer - 1, :, part], out=out)
+                states, needed = cell.forward(inputs, own, memory.empty)
+                found += [inputs, states, *needed]
+                inputs = states
+            return found
+
+        parts = _parts(len(x))
+        every = in_threads(run, parts)
+        ctx.cell, ctx.parts, ctx.memory, ctx.n_weights = cell, parts, memory, len(weights)
+        ctx.save_for_backward(masks, *weights, *(tensor for part in every for tensor in part))
+        # The output is a copy: what is kept must not leave.
+        return torch.cat([part[-1 - cell.n_kept] for part in every], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Any, ...]:
+        """Propagate through all layers and steps."""
+        masks, *saved = ctx.saved_tensors
+        weights, kept = saved[: ctx.n_weights], saved[ctx.n_weights :]
+        needs_x = ctx.needs_input_grad[1]
+        n_layers, each = len(weights) // 4, 2 + ctx.cell.n_kept
+        memory = ctx.memory.borrow(kept)
+
+        def run(numbered: tuple[int, slice]) -> tuple[Tensor | None, list[Tensor]]:
+            number, part = numbered
+            mine = kept[number * n_layers * each : (number + 1) * n_layers * each]
+            above = grad_states[:, part]
+            grad = memory.empty(*above.shape, dtype=above.dtype).copy_(above)
+            found: list[Tensor] = []
+            for layer in range(n_layers - 1, -1, -1):
+                w_ih, w_hh = weights[4 * layer : 4 * layer + 2]
+                inputs, states, *needed = mine[layer * each : (layer + 1) * each]
+                by_input, by_state = ctx.cell.back(grad, w_hh, states, needed, memory.empty)
+                found = _weight_gradients(inputs, states, by_input, by_state) + found
+                if not (layer or needs_x):
+                    return None, found
+                grad = memory.empty(*inputs.shape, dtype=inputs.dtype)
+                torch.mm(by_input.flatten(0, 1), w_ih, out=grad.flatten(0, 1))
+                if layer and masks is not None:
+                    grad.mul_(masks[layer - 1, :, part])
+            return grad, found
+
+        every = in_threads(run, list(enumerate(ctx.parts)))
+        by_part = [grad.transpose(0, 1) for grad, _ in every if grad is not None]
+        grad_x = torch.cat(by_part) if needs_x else None
+        memory.give_back()
+        totals = every[0][1]
+        for _, found in every[1:]:
+            for total, grad in zip(totals, found, strict=True):
+                total += grad
+        return None, grad_x, None, *totals
 
 
 def _weight_gradients(
-    ctx: Any, x: Tensor, w_ih: Tensor, states: Tensor, by_input: Tensor, by_state: Tensor
-) -> Gradients:
-    """Turn the gradients of both products (W, B, G) into those of inputs, weights and biases."""
-    flat_input, flat_state = by_input.flatten(0, 1), by_state.flatten(0, 1)
-    grad_x = (flat_input @ w_ih).view_as(x) if ctx.needs_input_grad[0] else None
+    x: Tensor, states: Tensor, by_input: Tensor, by_state: Tensor
+) -> list[Tensor]:
+    """Turn the gradients of both sums (W, B, G) into those of a layer's four weights."""
+    flat_input = by_input.flatten(0, 1)
     # The state before the first step is zero, so its product moves no weight.
     grad_hh = by_state[1:].flatten(0, 1).t() @ states[:-1].flatten(0, 1)
     grad_bias = flat_input.sum(0)
-    bias_by_state = grad_bias if by_state is by_input else flat_state.sum(0)
-    return grad_x, flat_input.t() @ x.flatten(0, 1), grad_hh, grad_bias, bias_by_state
+    bias_by_state = grad_bias.clone() if by_state is by_input else by_state.flatten(0, 1).sum(0)
+    return [flat_input.t() @ x.flatten(0, 1), grad_hh, grad_bias, bias_by_state]
+
+
+def _parts(batch: int) -> list[slice]:
+    """Divide a batch between the workers of this thread's team."""
+    size = max(-(-batch // n_workers()), SMALLEST_PART)
+    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
+
+
+def last_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
+    """Run stacked layers and keep nothing for gradients: x (B, W, F) -> states (W, B, H)."""
+    return _upper_states(cell, x.transpose(0, 1), layers)
+
+
+def states_over_rows(
+    cell: Cell, rows: Tensor, ends: Tensor, window: int, layers: Sequence[Weights]
+) -> Tensor:
+    """Run stacked layers over windows that share rows, each of which is projected once.
+
+    Args:
+        cell: `LSTM` or `GRU`.
+        rows: (N, F).
+        ends: (B,) rows at which the windows end.
+        window: W.
+        layers: The four weights of each layer.
+
+    Returns:
+        (W, B, H) states of the last layer.
+    """
+    first = int(ends.min()) - window + 1
+    sums = cell.project(rows[first : int(ends.max()) + 1], layers[0])
+    states = cell.states(sums, ends - (first + window - 1), 1, layers[0], window)
+    return _upper_states(cell, states, layers[1:])
+
+
+def _upper_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
+    n_steps, batch = x.shape[:2]
+    starts = torch.arange(batch)
+    for weights in layers:
+        sums = cell.project(x.flatten(0, 1), weights)
+        x = cell.states(sums, starts, batch, weights, n_steps)
+    return x

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.nets.base import SequenceNet
-from freqai_lstm_plugins.nets.cells import GRULayer, LSTMLayer, gru_over_rows, lstm_over_rows
+from freqai_lstm_plugins.nets.cells import (
+    GRU,
+    LSTM,
+    Cell,
+    RecurrentLayers,
+    last_states,
+    runs_compiled,
+    states_over_rows,
+)
 
 # Below, torch's own layers are faster: a step is too small for its operations' fixed cost.
 SMALLEST_OWN_BATCH = 64
@@ -71,22 +79,22 @@ class RecurrentNet(SequenceNet):
         Windows that overlap share the first layer's product with the rows. For evaluation on the
         CPU: there is no dropout and no gradient.
         """
-        states = OWN_LAYERS[self.cell][1](rows, ends, window, *self._weights(0))
-        for layer in range(1, self.recurrent.num_layers):
-            states = self._torch_layer(states, layer)
+        cell, layers = CELLS[self.cell], _layers(self.recurrent)
+        # Where torch runs the steps, its own layers are faster if nothing is kept for later.
+        n_shared = len(layers) if runs_compiled() else 1
+        states = states_over_rows(cell, rows, ends, window, layers[:n_shared])
+        for weights in layers[n_shared:]:
+            states = self._torch_layer(states, weights)
         prediction: Tensor = self.head(states[-1])
         return prediction
 
-    def _torch_layer(self, states: Tensor, layer: int) -> Tensor:
-        """Run one layer by torch over states (W, B, H): faster where nothing is kept for later."""
+    def _torch_layer(self, states: Tensor, weights: list[Tensor]) -> Tensor:
+        """Run one layer by torch over states (W, B, H)."""
         zeros = states.new_zeros(1, states.shape[1], self.recurrent.hidden_size)
         options = (True, 1, 0.0, False, False, False)
         if self.cell is nn.LSTM:
-            return torch.lstm(states, (zeros, zeros), self._weights(layer), *options)[0]
-        return torch.gru(states, zeros, self._weights(layer), *options)[0]
-
-    def _weights(self, layer: int) -> list[Tensor]:
-        return _weights_of(self.recurrent, layer)
+            return torch.lstm(states, (zeros, zeros), weights, *options)[0]
+        return torch.gru(states, zeros, weights, *options)[0]
 
 
 def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
@@ -97,34 +105,36 @@ def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
     if not (x.device.type == "cpu" and len(x) >= SMALLEST_OWN_BATCH):
         states: Tensor = recurrent(x)[0]
         return states.transpose(0, 1)
-    layer_function, _ = OWN_LAYERS[type(recurrent)]
-    states = x.transpose(0, 1).contiguous()
-    for layer in range(recurrent.num_layers):
-        if layer:
-            states = _dropout(states, recurrent.dropout if recurrent.training else 0.0)
-        states = layer_function.apply(states, *_weights_of(recurrent, layer))
-    return states
+    cell, layers = CELLS[type(recurrent)], _layers(recurrent)
+    fraction = recurrent.dropout if recurrent.training else 0.0
+    if runs_compiled() and not (fraction or torch.is_grad_enabled()):
+        return last_states(cell, x, layers)
+    shape = (len(layers) - 1, x.shape[1], len(x), recurrent.hidden_size)
+    masks = _dropout_mask(shape, fraction) if fraction and len(layers) > 1 else None
+    weights = [weight for layer in layers for weight in layer]
+    result: Tensor = RecurrentLayers.apply(cell, x, masks, *weights)  # type: ignore[no-untyped-call]
+    return result
 
 
-def _weights_of(recurrent: nn.LSTM | nn.GRU, layer: int) -> list[Tensor]:
+def _layers(recurrent: nn.LSTM | nn.GRU) -> list[list[Tensor]]:
+    """Return the four weights of each layer."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return [getattr(recurrent, f"{name}_l{layer}") for name in names]
+    return [
+        [getattr(recurrent, f"{name}_l{layer}") for name in names]
+        for layer in range(recurrent.num_layers)
+    ]
 
 
-def _dropout(x: Tensor, fraction: float) -> Tensor:
-    """Drop values at random and scale the others up, from 16 random bits a value.
+def _dropout_mask(shape: tuple[int, ...], fraction: float) -> Tensor:
+    """Draw zeros at random and scale what is kept, from 16 random bits a value.
 
     torch draws 53 bits for each, one after another, which costs as much as a layer's gates.
     """
     dropped = round(fraction * 2**16)
-    if not dropped:
-        return x
-    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.int16)[: x.numel()].view_as(x) >= dropped - 2**15
-    return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
+    numel = math.prod(shape)
+    words = torch.empty(-(-numel // 4), dtype=torch.int64).random_(-(2**63), None)
+    kept = words.view(torch.int16)[:numel].view(shape) >= dropped - 2**15
+    return kept.float().mul_(2**16 / (2**16 - dropped))
 
 
-OWN_LAYERS: dict[type[nn.Module], tuple[type[torch.autograd.Function], Callable[..., Tensor]]] = {
-    nn.LSTM: (LSTMLayer, lstm_over_rows),
-    nn.GRU: (GRULayer, gru_over_rows),
-}
+CELLS: dict[type[nn.Module], Cell] = {nn.LSTM: LSTM, nn.GRU: GRU}
