@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -26,8 +27,16 @@ def machine() -> str:
     return (
         f"{_processor()}, {os.cpu_count()} cores, {free_threads()} torch threads (its default), "
         f"{platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{_numba()}, "
         f"{datetime.now(UTC):%Y-%m-%d}"
     )
+
+
+def _numba() -> str:
+    try:
+        return f"numba {version('numba')}"
+    except PackageNotFoundError:
+        return "no numba"
 
 
 def _processor() -> str:
