@@ -24,7 +24,12 @@ from freqai_lstm_plugins.answers import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import PanelNet, RecurrentNet, SequenceNet
-from freqai_lstm_plugins.nets.cells import compiled_kernels, keep_memory
+from freqai_lstm_plugins.nets.cells import (
+    RowWindows,
+    compiled_kernels,
+    keep_memory,
+    runs_compiled,
+)
 from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH
 from freqai_lstm_plugins.parallel import in_threads, team
 from freqai_lstm_plugins.windows import (
@@ -37,6 +42,9 @@ from freqai_lstm_plugins.windows import (
 logger = logging.getLogger(__name__)
 
 PREDICT_BATCH = 512
+
+# So many features of a window's row, all of whose products are spared, pay for the sharing.
+FEATURES_WORTH_SHARING = 40
 
 
 @dataclass(frozen=True)
@@ -325,18 +333,20 @@ class _Batch:
     """What one step trains on.
 
     Attributes:
-        x: (B, W, F) windows, or (B, 2W - 1, F) sequences.
+        x: (B, W, F) windows, the same as rows that they share, or (B, 2W - 1, F) sequences.
         targets: (T, K) one for each window.
         weights: (T,) of mean 1 over all training windows.
         is_target: (B, W) which of a sequence's last steps have a target; None for windows.
     """
 
-    x: Tensor
+    x: Tensor | RowWindows
     targets: Tensor
     weights: Tensor
     is_target: Tensor | None = None
 
     def predict(self, net: nn.Module) -> Tensor:
+        if isinstance(self.x, RowWindows):
+            return net.forward_rows(*self.x)  # type: ignore[operator]
         if self.is_target is None:
             output: Tensor = net(self.x)
             return output
@@ -345,13 +355,31 @@ class _Batch:
 
 
 def _exact_batches(
-    train: WindowSet, batch_size: int, generator: torch.Generator
+    net: nn.Module, train: WindowSet, batch_size: int, generator: torch.Generator
 ) -> Iterator[_Batch]:
     order = torch.randperm(len(train), generator=generator).to(train.ends.device)
     weights = train.weights / train.weights.mean()
-    for batch in order.split(batch_size):
-        x = gather_windows(train.rows, train.ends[batch], train.window)
+    over_rows = _learns_over_rows(net, train, batch_size)
+    for unsorted in order.split(batch_size):
+        # Neighbours that follow each other share rows.
+        batch = unsorted.sort().values
+        ends = train.ends[batch]
+        if over_rows and len(batch) >= SMALLEST_OWN_BATCH:
+            x: Tensor | RowWindows = RowWindows(train.rows, ends, train.window)
+        else:
+            x = gather_windows(train.rows, ends, train.window)
         yield _Batch(x, train.targets[batch], weights[batch])
+
+
+def _learns_over_rows(net: nn.Module, train: WindowSet, batch_size: int) -> bool:
+    """Whether products that windows of a batch share are worth the work of sharing them."""
+    if not (train.rows.device.type == "cpu" and isinstance(net, RecurrentNet) and runs_compiled()):
+        return False
+    # Each of a batch's windows, drawn at random, holds a row with this probability.
+    held = min(train.window / len(train), 1.0)
+    n_used = len(train) * (1 - (1 - held) ** batch_size)
+    saved = 1 - n_used / (train.window * batch_size)
+    return saved * train.rows.shape[1] >= FEATURES_WORTH_SHARING
 
 
 def _dense_batches(
@@ -370,9 +398,6 @@ def _dense_batches(
         yield _Batch(x, train.targets[members], weights[members], is_target)
 
 
-_BATCHES = {"exact": _exact_batches, "dense": _dense_batches}
-
-
 def _run_epoch(
     net: nn.Module,
     train: WindowSet,
@@ -383,7 +408,11 @@ def _run_epoch(
 ) -> float:
     net.train()
     total = torch.zeros((), device=train.ends.device)
-    for batch in _BATCHES[config.supervision](train, config.batch_size, generator):
+    if config.supervision == "dense":
+        batches = _dense_batches(train, config.batch_size, generator)
+    else:
+        batches = _exact_batches(net, train, config.batch_size, generator)
+    for batch in batches:
         loss = _train_step(net, batch, answer, optimizer, config.gradient_clip)
         total += loss * len(batch.targets)
     return float(total.item()) / len(train)

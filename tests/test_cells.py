@@ -14,7 +14,12 @@ from torch import nn
 from freqai_lstm_plugins import SequenceRegressor, parallel
 from freqai_lstm_plugins.config import NetConfig, TrainConfig
 from freqai_lstm_plugins.nets import build_net, cells, recurrent, steps
-from freqai_lstm_plugins.nets.cells import RecurrentLayers, compiled_kernels, keep_memory
+from freqai_lstm_plugins.nets.cells import (
+    RecurrentLayers,
+    RowWindows,
+    compiled_kernels,
+    keep_memory,
+)
 from freqai_lstm_plugins.nets.recurrent import CELLS, SMALLEST_OWN_BATCH, _dropout_mask, run_layers
 from freqai_lstm_plugins.parallel import n_workers, one_blas_thread, team
 from freqai_lstm_plugins.training import predict_windows, seeded, torch_threads
@@ -80,6 +85,31 @@ def test_inputs_that_need_no_gradient_get_none_and_weights_the_same(name, way):
     assert x.grad is None
     for mine, weight in zip(found, weights_of(layers), strict=True):
         torch.testing.assert_close(mine, weight.grad, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", TORCH_CELLS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_windows_that_share_rows_give_the_same_states_and_gradients(
+    name, workers, way, monkeypatch
+):
+    """Over windows that overlap, touch, lie apart, and appear twice."""
+    monkeypatch.setattr(cells, "SMALLEST_PART", 2)
+    dtype, atol = way
+    window = 4
+    rows = torch.randn(60, 3, dtype=dtype)
+    ends = torch.tensor([3, 4, 6, 10, 14, 14, 20, 40, 41, 42, 43, 59])
+    layers = TORCH_CELLS[name](3, 5, 2, batch_first=True).to(dtype)
+    masks = torch.randint(0, 2, (1, window, len(ends), 5)).to(dtype)
+    pull = torch.randn(window, len(ends), 5, dtype=dtype) / len(ends)
+    results = []
+    for x in (gather_windows(rows, ends, window), RowWindows(rows, ends, window)):
+        with team(workers):
+            states = run_own(layers, x, masks)
+            results.append(
+                [states, *torch.autograd.grad((states * pull).sum(), weights_of(layers))]
+            )
+    for apart, shared in zip(*results, strict=True):
+        torch.testing.assert_close(shared, apart, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("name", TORCH_CELLS)
@@ -198,22 +228,33 @@ def test_memory_that_is_used_again_changes_no_number(name):
                 for first in range(0, 300, 128):
                     ends = torch.arange(first + 5, min(first + 133, 320))
                     optimizer.zero_grad()
-                    windows = gather_windows(torch.from_numpy(x), ends, 5 + epoch % 2)
-                    (net(windows) - windows[:, -1, :1]).square().mean().backward()
+                    rows = torch.from_numpy(x)
+                    windows = gather_windows(rows, ends, 5 + epoch % 2)
+                    if first:
+                        found = net.forward_rows(rows, ends, windows.shape[1])
+                    else:
+                        found = net(windows)
+                    (found - windows[:, -1, :1]).square().mean().backward()
                     optimizer.step()
         histories.append([weight.detach().clone() for weight in net.parameters()])
     for fresh, again in zip(*histories, strict=True):
         torch.testing.assert_close(again, fresh, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("worth", [0, 10**9])
 @pytest.mark.parametrize("name", TORCH_CELLS)
-def test_a_training_by_compiled_steps_learns_what_one_by_torch_does(name, monkeypatch):
-    """The same seed gives the same weights but for round-off."""
+def test_a_training_by_compiled_steps_learns_what_one_by_torch_does(name, worth, monkeypatch):
+    """The same seed gives the same weights but for round-off, whether windows share rows or not."""
+    monkeypatch.setattr("freqai_lstm_plugins.training.FEATURES_WORTH_SHARING", worth)
+    seen = []
+    part = RowWindows.part
+    monkeypatch.setattr(RowWindows, "part", lambda *a: seen.append(1) or part(*a))
     generator = np.random.default_rng(3)
     x = generator.standard_normal((400, 3)).astype(np.float32)
     y = x[:, 0] + 0.5 * np.roll(x[:, 1], 2)
     settings = {"window": 5, "hidden_size": 8, "batch_size": 64, "max_epochs": 4, "seed": 1}
     compiled = SequenceRegressor(name, num_threads=2, **settings).fit(x, y)
+    assert bool(seen) == (worth == 0)
     monkeypatch.setattr(cells, "compiled_kernels", lambda: None)
     monkeypatch.setattr("freqai_lstm_plugins.training.compiled_kernels", lambda: None)
     by_torch = SequenceRegressor(name, num_threads=2, **settings).fit(x, y)

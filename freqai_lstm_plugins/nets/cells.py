@@ -17,7 +17,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -97,14 +97,13 @@ class LSTM:
         return _sums(x, _doubled(w_ih, 2, size), _doubled(b_ih + b_hh, 2, size), empty)
 
     @staticmethod
-    def forward(x: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the states (W, B, H), and what `back` needs beside them."""
+    def forward(sums: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the states (W, B, H), and what `back` needs, of sums (W, B, G) to lose."""
         w_hh = weights[1]
-        shape = (*x.shape[:2], w_hh.shape[1])
-        gates = LSTM.project(x.flatten(0, 1), weights, empty).view(*x.shape[:2], -1)
-        cells, squashed, states = (empty(*shape, dtype=x.dtype) for _ in range(3))
-        _run("lstm_forward", gates, _doubled(w_hh, 2, shape[2]).t(), cells, squashed, states)
-        return states, (gates, cells, squashed)
+        shape = (*sums.shape[:2], w_hh.shape[1])
+        cells, squashed, states = (empty(*shape, dtype=sums.dtype) for _ in range(3))
+        _run("lstm_forward", sums, _doubled(w_hh, 2, shape[2]).t(), cells, squashed, states)
+        return states, (sums, cells, squashed)
 
     @staticmethod
     def back(
@@ -137,13 +136,12 @@ class GRU:
         return _sums(x, _doubled(w_ih, 2, size), _doubled(b_ih, 2, size), empty)
 
     @staticmethod
-    def forward(x: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(sums: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
         w_hh, b_hh = weights[1], weights[3]
-        shape = (*x.shape[:2], w_hh.shape[1])
-        gates = GRU.project(x.flatten(0, 1), weights, empty).view(*x.shape[:2], -1)
-        recalled, states = (empty(*shape, dtype=x.dtype) for _ in range(2))
-        _run("gru_forward", gates, w_hh.t(), b_hh, recalled, states)
-        return states, (gates, recalled)
+        shape = (*sums.shape[:2], w_hh.shape[1])
+        recalled, states = (empty(*shape, dtype=sums.dtype) for _ in range(2))
+        _run("gru_forward", sums, w_hh.t(), b_hh, recalled, states)
+        return states, (sums, recalled)
 
     @staticmethod
     def back(
@@ -195,16 +193,21 @@ class _Kept(_Memory):
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
         size = math.prod(shape)
+        # Eight sizes for each power of two, as the rows that a batch uses differ in number.
+        grain = 1 << max(size.bit_length() - 4, 0)
+        room = -(-size // grain) * grain
         try:
-            return self._free[size, dtype].pop().view(shape)
+            found = self._free[room, dtype].pop()
         except (KeyError, IndexError):
-            return super().empty(size, dtype=dtype).view(shape)
+            found = super().empty(room, dtype=dtype)
+        return found[:size].view(shape)
 
     def borrow(self, kept: Iterable[Tensor]) -> _Memory:
         return _Borrowed(self, kept)
 
     def put(self, tensor: Tensor) -> None:
-        self._free.setdefault((tensor.numel(), tensor.dtype), []).append(tensor.view(-1))
+        whole = tensor.new_empty(0).set_(tensor.untyped_storage())
+        self._free.setdefault((len(whole), whole.dtype), []).append(whole)
 
 
 class _Borrowed(_Memory):
@@ -246,39 +249,76 @@ def _memory() -> _Memory:
     return getattr(_own, "memory", None) or _Memory()
 
 
+class RowWindows(NamedTuple):
+    """Windows of `rows` (N, F) that end at `ends` (B,), ascending, and share rows."""
+
+    rows: Tensor
+    ends: Tensor
+    window: int
+
+    def part(self, part: slice, memory: _Memory) -> tuple[Tensor, Tensor]:
+        """Return the rows (U, F) that a part of the windows uses, and where each is (W, b)."""
+        ends = self.ends[part]
+        starts = ends - (self.window - 1)
+        seen = torch.cat([starts[:1] - 1, ends[:-1]])
+        n_new = ends - torch.maximum(starts, seen + 1) + 1
+        places = n_new.cumsum(0) - 1
+        used = torch.repeat_interleave(ends - places, n_new)
+        used += torch.arange(len(used))
+        inputs = memory.empty(len(used), self.rows.shape[1], dtype=self.rows.dtype)
+        torch.index_select(self.rows, 0, used, out=inputs)
+        # The rows of a window follow each other, and all of them are used.
+        return inputs, places + torch.arange(1 - self.window, 1).unsqueeze(1)
+
+
 class RecurrentLayers(torch.autograd.Function):
     """Stacked layers from a zero state: (cell, x, masks, *weights) -> last layer's states.
 
-    x is (B, W, F), the states are (W, B, H). `masks` (L - 1, W, B, H) multiply the states between
-    layers; None multiplies by nothing. Weights are four a layer. In a team, parts of the batch run
-    beside each other, and the gradients of weights are the sum over parts.
+    x is (B, W, F), or `RowWindows` of as many windows, whose rows get no gradient and meet the
+    first layer's weights once each. The states are (W, B, H). `masks` (L - 1, W, B, H) multiply the
+    states between layers; None multiplies by nothing. Weights are four a layer. In a team, parts of
+    the batch run beside each other, and the gradients of weights are the sum over parts.
     """
 
     @staticmethod
-    def forward(ctx: Any, cell: Cell, x: Tensor, masks: Tensor | None, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, cell: Cell, x: Tensor | RowWindows, masks: Tensor | None, *weights: Tensor
+    ) -> Tensor:
         """Run all layers."""
         layers = [weights[first : first + 4] for first in range(0, len(weights), 4)]
+        n_steps, batch = (
+            (x.window, len(x.ends)) if isinstance(x, RowWindows) else (x.shape[1], len(x))
+        )
         memory = _memory()
 
-        def run(part: slice) -> list[Tensor]:
-            windows = x[part].transpose(0, 1)
-            inputs = memory.empty(*windows.shape, dtype=x.dtype).copy_(windows)
+        def run(part: slice) -> tuple[list[Tensor], Tensor | None]:
+            inputs, places = _inputs(x, part, memory)
             found: list[Tensor] = []
             for layer, own in enumerate(layers):
                 if layer and masks is not None:
-                    out = memory.empty(*inputs.shape, dtype=x.dtype)
-                    inputs = torch.mul(inputs, masks[layer - 1, :, part], out=out)
-                states, needed = cell.forward(inputs, own, memory.empty)
+                    dropped = memory.empty(*inputs.shape, dtype=inputs.dtype)
+                    mask = masks[layer - 1, :, part]
+                    torch.mul(inputs.view(mask.shape), mask, out=dropped.view(mask.shape))
+                    inputs = dropped
+                sums = cell.project(inputs, own, memory.empty)
+                if not layer and places is not None:
+                    each_step = memory.empty(places.numel(), sums.shape[1], dtype=sums.dtype)
+                    sums = torch.index_select(sums, 0, places.flatten(), out=each_step)
+                states, needed = cell.forward(
+                    sums.view(n_steps, -1, sums.shape[1]), own, memory.empty
+                )
                 found += [inputs, states, *needed]
-                inputs = states
-            return found
+                inputs = states.flatten(0, 1)
+            return found, places
 
-        parts = _parts(len(x))
+        parts = _parts(batch)
         every = in_threads(run, parts)
         ctx.cell, ctx.parts, ctx.memory, ctx.n_weights = cell, parts, memory, len(weights)
-        ctx.save_for_backward(masks, *weights, *(tensor for part in every for tensor in part))
+        ctx.places = [places for _, places in every]
+        kept = (tensor for found, _ in every for tensor in found)
+        ctx.save_for_backward(masks, *weights, *kept)
         # The output is a copy: what is kept must not leave.
-        return torch.cat([part[-1 - cell.n_kept] for part in every], dim=1)
+        return torch.cat([found[-1 - cell.n_kept] for found, _ in every], dim=1)
 
     @staticmethod
     @once_differentiable
@@ -300,11 +340,15 @@ class RecurrentLayers(torch.autograd.Function):
                 w_ih, w_hh = weights[4 * layer : 4 * layer + 2]
                 inputs, states, *needed = mine[layer * each : (layer + 1) * each]
                 by_input, by_state = ctx.cell.back(grad, w_hh, states, needed, memory.empty)
-                found = _weight_gradients(inputs, states, by_input, by_state) + found
+                by_row = by_input.flatten(0, 1)
+                if not layer and (places := ctx.places[number]) is not None:
+                    by_row = memory.empty(len(inputs), by_row.shape[1], dtype=by_row.dtype).zero_()
+                    _run("add_rows", by_input.flatten(0, 1), places.flatten(), by_row)
+                found = _weight_gradients(inputs, states, by_row, by_state) + found
                 if not (layer or needs_x):
                     return None, found
-                grad = memory.empty(*inputs.shape, dtype=inputs.dtype)
-                torch.mm(by_input.flatten(0, 1), w_ih, out=grad.flatten(0, 1))
+                grad = memory.empty(*by_state.shape[:2], w_ih.shape[1], dtype=w_ih.dtype)
+                torch.mm(by_row, w_ih, out=grad.flatten(0, 1))
                 if layer and masks is not None:
                     grad.mul_(masks[layer - 1, :, part])
             return grad, found
@@ -320,16 +364,32 @@ class RecurrentLayers(torch.autograd.Function):
         return None, grad_x, None, *totals
 
 
+def _inputs(x: Tensor | RowWindows, part: slice, memory: _Memory) -> tuple[Tensor, Tensor | None]:
+    """Return the first layer's inputs (N, F), and where those of each step are, if not in order."""
+    if isinstance(x, RowWindows):
+        return x.part(part, memory)
+    windows = x[part].transpose(0, 1)
+    return memory.empty(*windows.shape, dtype=x.dtype).copy_(windows).flatten(0, 1), None
+
+
 def _weight_gradients(
-    x: Tensor, states: Tensor, by_input: Tensor, by_state: Tensor
+    inputs: Tensor, states: Tensor, by_row: Tensor, by_state: Tensor
 ) -> list[Tensor]:
-    """Turn the gradients of both sums (W, B, G) into those of a layer's four weights."""
-    flat_input = by_input.flatten(0, 1)
+    """Turn the gradients of sums into those of a layer's four weights.
+
+    Args:
+        inputs: (N, F).
+        states: (W, B, H).
+        by_row: (N, G) gradients of the inputs' sums.
+        by_state: (W, B, G) gradients of the states' sums.
+    """
     # The state before the first step is zero, so its product moves no weight.
     grad_hh = by_state[1:].flatten(0, 1).t() @ states[:-1].flatten(0, 1)
-    grad_bias = flat_input.sum(0)
-    bias_by_state = grad_bias.clone() if by_state is by_input else by_state.flatten(0, 1).sum(0)
-    return [flat_input.t() @ x.flatten(0, 1), grad_hh, grad_bias, bias_by_state]
+    flat_state = by_state.flatten(0, 1)
+    grad_bias = by_row.sum(0)
+    is_same = flat_state.data_ptr() == by_row.data_ptr()
+    bias_by_state = grad_bias.clone() if is_same else flat_state.sum(0)
+    return [by_row.t() @ inputs, grad_hh, grad_bias, bias_by_state]
 
 
 def _parts(batch: int) -> list[slice]:

@@ -277,3 +277,12 @@ def gru_back(
                 past[j] = grad_state[j] * update[j]
         if step:
             np.dot(by_state[step], w_hh, by_later)
+
+
+@_compiled
+def add_rows(source: Floats, places: Places, target: Floats) -> None:
+    """As `steps.add_rows`."""
+    for n in range(len(source)):
+        row, total = source[n], target[places[n]]
+        for j in range(len(row)):
+            total[j] += row[j]

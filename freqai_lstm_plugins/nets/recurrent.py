@@ -14,6 +14,7 @@ from freqai_lstm_plugins.nets.cells import (
     LSTM,
     Cell,
     RecurrentLayers,
+    RowWindows,
     last_states,
     runs_compiled,
     states_over_rows,
@@ -76,9 +77,13 @@ class RecurrentNet(SequenceNet):
     def forward_rows(self, rows: Tensor, ends: Tensor, window: int) -> Tensor:
         """Map the windows of `rows` (N, F) that end at `ends` (B,) to outputs (B, O).
 
-        Windows that overlap share the first layer's product with the rows. For evaluation on the
-        CPU: there is no dropout and no gradient.
+        Windows that overlap share the first layer's product with the rows. Gradients and dropout
+        are those of `forward`; for them, `ends` ascend. For the CPU alone.
         """
+        if torch.is_grad_enabled():
+            states = run_layers(self.recurrent, RowWindows(rows, ends, window))
+            outputs: Tensor = self.head(states[-1])
+            return outputs
         cell, layers = CELLS[self.cell], _layers(self.recurrent)
         # Where torch runs the steps, its own layers are faster if nothing is kept for later.
         n_shared = len(layers) if runs_compiled() else 1
@@ -97,19 +102,23 @@ class RecurrentNet(SequenceNet):
         return torch.gru(states, zeros, weights, *options)[0]
 
 
-def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor) -> Tensor:
+def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor | RowWindows) -> Tensor:
     """Run stacked layers from a zero state: x (B, W, F) -> states of the last layer (W, B, H).
 
     On the CPU by the layers of `cells`, which give what torch's own do, round-off apart.
     """
-    if not (x.device.type == "cpu" and len(x) >= SMALLEST_OWN_BATCH):
-        states: Tensor = recurrent(x)[0]
-        return states.transpose(0, 1)
     cell, layers = CELLS[type(recurrent)], _layers(recurrent)
     fraction = recurrent.dropout if recurrent.training else 0.0
-    if runs_compiled() and not (fraction or torch.is_grad_enabled()):
-        return last_states(cell, x, layers)
-    shape = (len(layers) - 1, x.shape[1], len(x), recurrent.hidden_size)
+    if isinstance(x, RowWindows):
+        n_steps, batch = x.window, len(x.ends)
+    else:
+        batch, n_steps, _ = x.shape
+        if x.device.type != "cpu" or batch < SMALLEST_OWN_BATCH:
+            states: Tensor = recurrent(x)[0]
+            return states.transpose(0, 1)
+        if runs_compiled() and not (fraction or torch.is_grad_enabled()):
+            return last_states(cell, x, layers)
+    shape = (len(layers) - 1, n_steps, batch, recurrent.hidden_size)
     masks = _dropout_mask(shape, fraction) if fraction and len(layers) > 1 else None
     weights = [weight for layer in layers for weight in layer]
     result: Tensor = RecurrentLayers.apply(cell, x, masks, *weights)  # type: ignore[no-untyped-call]

@@ -215,6 +215,11 @@ def gru_states(
         before = state
 
 
+def add_rows(source: Tensor, places: Tensor, target: Tensor) -> None:
+    """Add the rows of source (N, G) to those of target (U, G) that `places` (N,) names."""
+    target.index_add_(0, places, source)
+
+
 def _each_step(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Give what tensors (W, B, ...) hold at each step, (B, ...) each."""
     return zip(*(tensor.unbind() for tensor in tensors), strict=True)
