@@ -27,10 +27,13 @@ from benchmarks.predict import same_net
 from benchmarks.sizes import Size
 from benchmarks.train import fit_ours, our_model
 from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.training import PREDICT_BATCH
 
 STATUS = Path("/proc/self/status")
 ROOT = Path(__file__).parents[1]
 Net = dict[str, Any]
+# More than one batch of a prediction, so that all threads have run everything once.
+WARM_UP_ROWS = 3 * PREDICT_BATCH
 
 
 @dataclass(frozen=True)
@@ -148,14 +151,14 @@ def predict(rows: int, features: int, window: int, net: Net) -> Peak:
     """Predict every row with ours."""
     X, _ = made_up(rows, features)
     model = train_small(features, window, net)
-    model.predict(X[: 2 * window])
+    model.predict(X[:WARM_UP_ROWS])
     return measure(lambda: model.predict(X))
 
 
 def train_small(features: int, window: int, net: Net) -> SequenceRegressor:
-    """Train on a few rows, so that what torch sets up once is not measured."""
-    X, y = made_up(2 * window, features)
-    return our_model(Size(window=window, net=net, batch_size=8)).fit(X, y)
+    """Train on some rows, so that what torch and numba set up once is not measured."""
+    X, y = made_up(WARM_UP_ROWS, features)
+    return our_model(Size(window=window, net=net, batch_size=64)).fit(X, y)
 
 
 def predict_slice(rows: int, features: int, window: int, net: Net, side: int) -> Peak:
@@ -164,7 +167,7 @@ def predict_slice(rows: int, features: int, window: int, net: Net, side: int) ->
     frame = made_up_frame(rows, features)
     with TemporaryDirectory() as folder:
         model = same_net(Path(folder), size)[side]
-        model.predict(frame.head(2 * window))
+        model.predict(frame.head(WARM_UP_ROWS))
         return measure(lambda: model.predict(frame))
 
 

@@ -24,15 +24,12 @@ from freqai_lstm_plugins.answers import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import PanelNet, RecurrentNet, SequenceNet
-from freqai_lstm_plugins.nets.cells import (
-    RowWindows,
-    compiled_kernels,
-    keep_memory,
-    runs_compiled,
-)
+from freqai_lstm_plugins.nets.cells import compiled_kernels, runs_compiled
+from freqai_lstm_plugins.nets.memory import keep_memory
 from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH
 from freqai_lstm_plugins.parallel import in_threads, team
 from freqai_lstm_plugins.windows import (
+    RowWindows,
     WindowSet,
     gather_sequences,
     gather_windows,
@@ -359,27 +356,27 @@ def _exact_batches(
 ) -> Iterator[_Batch]:
     order = torch.randperm(len(train), generator=generator).to(train.ends.device)
     weights = train.weights / train.weights.mean()
-    over_rows = _learns_over_rows(net, train, batch_size)
+    over_rows = None
     for unsorted in order.split(batch_size):
         # Neighbours that follow each other share rows.
         batch = unsorted.sort().values
-        ends = train.ends[batch]
-        if over_rows and len(batch) >= SMALLEST_OWN_BATCH:
-            x: Tensor | RowWindows = RowWindows(train.rows, ends, train.window)
-        else:
-            x = gather_windows(train.rows, ends, train.window)
+        windows = RowWindows(train.rows, train.ends[batch], train.window)
+        if over_rows is None:
+            # One batch tells for all, as they are drawn at random.
+            over_rows = _learns_over_rows(net, windows)
+        x = windows if over_rows and len(batch) >= SMALLEST_OWN_BATCH else gather_windows(*windows)
         yield _Batch(x, train.targets[batch], weights[batch])
 
 
-def _learns_over_rows(net: nn.Module, train: WindowSet, batch_size: int) -> bool:
-    """Whether products that windows of a batch share are worth the work of sharing them."""
-    if not (train.rows.device.type == "cpu" and isinstance(net, RecurrentNet) and runs_compiled()):
+def _learns_over_rows(net: nn.Module, windows: RowWindows) -> bool:
+    """Whether products that these windows share are worth the work of sharing them."""
+    if not (
+        isinstance(net, RecurrentNet) and windows.rows.device.type == "cpu" and runs_compiled()
+    ):
         return False
-    # Each of a batch's windows, drawn at random, holds a row with this probability.
-    held = min(train.window / len(train), 1.0)
-    n_used = len(train) * (1 - (1 - held) ** batch_size)
-    saved = 1 - n_used / (train.window * batch_size)
-    return saved * train.rows.shape[1] >= FEATURES_WORTH_SHARING
+    used, places = windows.places(slice(None))
+    spared = 1 - len(used) / places.numel()
+    return spared * windows.rows.shape[1] >= FEATURES_WORTH_SHARING
 
 
 def _dense_batches(
@@ -472,7 +469,13 @@ def _all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Ten
     # A net of the user's own may keep something between calls.
     inner = net.net if isinstance(net, PanelNet) else net
     if rows.device.type == "cpu" and isinstance(inner, SequenceNet):
-        return torch.cat(in_threads(predict, batches))
+        with keep_memory() as memory:
+
+            def predict_in_thread(batch: Tensor) -> Tensor:
+                with keep_memory(memory):
+                    return predict(batch)
+
+            return torch.cat(in_threads(predict_in_thread, batches))
     return torch.cat([predict(batch) for batch in batches])
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +89,38 @@ def gather_windows(rows: Tensor, ends: Tensor, window: int) -> Tensor:
     """
     lags = torch.arange(1 - window, 1, device=rows.device)
     return rows[ends + lags.unsqueeze(1)].transpose(0, 1)
+
+
+class RowWindows(NamedTuple):
+    """Windows that are not copied: those of `rows` (N, F) that end at `ends` (B,), ascending."""
+
+    rows: Tensor
+    ends: Tensor
+    window: int
+
+    def places(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Tell which rows some of the windows use, and where among them each window's rows are.
+
+        Returns:
+            used: (U,) rows, ascending.
+            places: (W, b) positions in `used`, for each step of each window.
+
+        >>> windows = RowWindows(torch.empty(9, 2), torch.tensor([3, 4, 8]), 3)
+        >>> used, places = windows.places(slice(3))
+        >>> used.tolist()
+        [1, 2, 3, 4, 6, 7, 8]
+        >>> places.T.tolist()
+        [[0, 1, 2], [1, 2, 3], [4, 5, 6]]
+        """
+        ends = self.ends[part]
+        starts = ends - (self.window - 1)
+        ends_before = torch.cat([starts[:1] - 1, ends[:-1]])
+        n_new = ends - torch.maximum(starts, ends_before + 1) + 1
+        last_places = n_new.cumsum(0) - 1
+        used = torch.repeat_interleave(ends - last_places, n_new)
+        used += torch.arange(len(used))
+        # The rows of a window follow each other, and all of them are used.
+        return used, last_places + torch.arange(1 - self.window, 1).unsqueeze(1)
 
 
 @dataclass(frozen=True)

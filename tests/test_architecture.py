@@ -39,7 +39,7 @@ LEVELS = {
     "answers": 10,
     "nets": 10,
     "parallel": 11,
-    "windows": 10,
+    "windows": 11,
     "config": 11,
     "files": 12,
     "errors": 12,

@@ -14,16 +14,14 @@ from torch import nn
 from freqai_lstm_plugins import SequenceRegressor, parallel
 from freqai_lstm_plugins.config import NetConfig, TrainConfig
 from freqai_lstm_plugins.nets import build_net, cells, recurrent, steps
-from freqai_lstm_plugins.nets.cells import (
-    RecurrentLayers,
-    RowWindows,
-    compiled_kernels,
-    keep_memory,
-)
+from freqai_lstm_plugins.nets import layers as layers_module
+from freqai_lstm_plugins.nets.cells import compiled_kernels
+from freqai_lstm_plugins.nets.layers import RecurrentLayers
+from freqai_lstm_plugins.nets.memory import Memory, current_memory, keep_memory
 from freqai_lstm_plugins.nets.recurrent import CELLS, SMALLEST_OWN_BATCH, _dropout_mask, run_layers
 from freqai_lstm_plugins.parallel import n_workers, one_blas_thread, team
 from freqai_lstm_plugins.training import predict_windows, seeded, torch_threads
-from freqai_lstm_plugins.windows import gather_windows
+from freqai_lstm_plugins.windows import RowWindows, gather_windows
 
 TORCH_CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 # torch's operations in double precision; the compiled steps are of single precision.
@@ -56,7 +54,7 @@ def test_states_and_all_gradients_are_torchs(
     name, num_layers, n_steps, batch, size, workers, way, monkeypatch
 ):
     """Catches a gate, a step, a layer, a part or a gradient that differs from the equations."""
-    monkeypatch.setattr(cells, "SMALLEST_PART", 2)
+    monkeypatch.setattr(layers_module, "SMALLEST_PART", 2)
     dtype, atol = way
     with seeded(0):
         layers = TORCH_CELLS[name](3, size, num_layers, batch_first=True).to(dtype)
@@ -93,7 +91,7 @@ def test_windows_that_share_rows_give_the_same_states_and_gradients(
     name, workers, way, monkeypatch
 ):
     """Over windows that overlap, touch, lie apart, and appear twice."""
-    monkeypatch.setattr(cells, "SMALLEST_PART", 2)
+    monkeypatch.setattr(layers_module, "SMALLEST_PART", 2)
     dtype, atol = way
     window = 4
     rows = torch.randn(60, 3, dtype=dtype)
@@ -247,8 +245,14 @@ def test_a_training_by_compiled_steps_learns_what_one_by_torch_does(name, worth,
     """The same seed gives the same weights but for round-off, whether windows share rows or not."""
     monkeypatch.setattr("freqai_lstm_plugins.training.FEATURES_WORTH_SHARING", worth)
     seen = []
-    part = RowWindows.part
-    monkeypatch.setattr(RowWindows, "part", lambda *a: seen.append(1) or part(*a))
+    inputs = layers_module._inputs
+
+    def note(x, *rest):
+        if isinstance(x, RowWindows):
+            seen.append(1)
+        return inputs(x, *rest)
+
+    monkeypatch.setattr(layers_module, "_inputs", note)
     generator = np.random.default_rng(3)
     x = generator.standard_normal((400, 3)).astype(np.float32)
     y = x[:, 0] + 0.5 * np.roll(x[:, 1], 2)
@@ -275,7 +279,7 @@ def test_a_training_forms_a_team_and_leaves_it(monkeypatch):
     SequenceRegressor("lstm", window=4, hidden_size=4, num_threads=2, max_epochs=1).fit(x, x[:, 0])
     assert (2, 1) in seen
     assert (n_workers(), torch.get_num_threads()) == (1, before)
-    assert type(cells._memory()) is cells._Memory
+    assert type(current_memory()) is Memory
     # Dense supervision has a few sequences a batch, which torch's threads serve better.
     seen.clear()
     SequenceRegressor(

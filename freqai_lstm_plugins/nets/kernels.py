@@ -151,9 +151,12 @@ def lstm_back(
     grad_cells = np.zeros((batch, size), np.float32)
     start = np.zeros(size, np.float32)
     grad_state, grad_cell = np.empty(size, np.float32), np.empty(size, np.float32)
+    gate = np.empty(4 * size, np.float32)
     for step in range(len(gates) - 1, -1, -1):
         for b in range(batch):
-            gate, grad, short = gates[step, b], grads[step, b], squashed[step, b]
+            # A copy, as the gradients may take the gates' place.
+            gate[:] = gates[step, b]
+            grad, short = grads[step, b], squashed[step, b]
             into, forget = gate[:size], gate[size : 2 * size]
             new, out = gate[2 * size : 3 * size], gate[3 * size :]
             grad_in, grad_forget = grad[:size], grad[size : 2 * size]
@@ -248,10 +251,12 @@ def gru_back(
     by_later = np.zeros((batch, size), np.float32)
     passed_by = np.zeros((batch, size), np.float32)
     start = np.zeros(size, np.float32)
-    grad_state = np.empty(size, np.float32)
+    grad_state, gate = np.empty(size, np.float32), np.empty(3 * size, np.float32)
     for step in range(len(gates) - 1, -1, -1):
         for b in range(batch):
-            gate, recall = gates[step, b], recalled[step, b]
+            # A copy, as the gradients may take the gates' place.
+            gate[:] = gates[step, b]
+            recall = recalled[step, b]
             reset, update, new = gate[:size], gate[size : 2 * size], gate[2 * size :]
             grad, product = by_input[step, b], by_state[step, b]
             grad_reset, grad_update = grad[:size], grad[size : 2 * size]

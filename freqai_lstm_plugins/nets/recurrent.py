@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.nets.base import SequenceNet
-from freqai_lstm_plugins.nets.cells import (
-    GRU,
-    LSTM,
-    Cell,
+from freqai_lstm_plugins.nets.cells import GRU, LSTM, Cell, runs_compiled
+from freqai_lstm_plugins.nets.layers import (
     RecurrentLayers,
-    RowWindows,
-    last_states,
-    runs_compiled,
+    all_states,
+    last_states_over_rows,
     states_over_rows,
 )
+from freqai_lstm_plugins.windows import RowWindows
 
 # Below, torch's own layers are faster: a step is too small for its operations' fixed cost.
 SMALLEST_OWN_BATCH = 64
@@ -85,12 +83,15 @@ class RecurrentNet(SequenceNet):
             outputs: Tensor = self.head(states[-1])
             return outputs
         cell, layers = CELLS[self.cell], _layers(self.recurrent)
-        # Where torch runs the steps, its own layers are faster if nothing is kept for later.
-        n_shared = len(layers) if runs_compiled() else 1
-        states = states_over_rows(cell, rows, ends, window, layers[:n_shared])
-        for weights in layers[n_shared:]:
-            states = self._torch_layer(states, weights)
-        prediction: Tensor = self.head(states[-1])
+        if runs_compiled():
+            last = last_states_over_rows(cell, rows, ends, window, layers)
+        else:
+            states = states_over_rows(cell, rows, ends, window, layers[0])
+            # torch's own layers are faster than its operations if nothing is kept for later.
+            for weights in layers[1:]:
+                states = self._torch_layer(states, weights)
+            last = states[-1]
+        prediction: Tensor = self.head(last)
         return prediction
 
     def _torch_layer(self, states: Tensor, weights: list[Tensor]) -> Tensor:
@@ -105,7 +106,7 @@ class RecurrentNet(SequenceNet):
 def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor | RowWindows) -> Tensor:
     """Run stacked layers from a zero state: x (B, W, F) -> states of the last layer (W, B, H).
 
-    On the CPU by the layers of `cells`, which give what torch's own do, round-off apart.
+    On the CPU by `layers`, which give what torch's own do, round-off apart.
     """
     cell, layers = CELLS[type(recurrent)], _layers(recurrent)
     fraction = recurrent.dropout if recurrent.training else 0.0
@@ -117,7 +118,7 @@ def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor | RowWindows) -> Tensor:
             states: Tensor = recurrent(x)[0]
             return states.transpose(0, 1)
         if runs_compiled() and not (fraction or torch.is_grad_enabled()):
-            return last_states(cell, x, layers)
+            return all_states(cell, x, layers)
     shape = (len(layers) - 1, n_steps, batch, recurrent.hidden_size)
     masks = _dropout_mask(shape, fraction) if fraction and len(layers) > 1 else None
     weights = [weight for layer in layers for weight in layer]

@@ -64,7 +64,7 @@ def lstm_back(
         cells: (W, B, H) from `lstm_forward`.
         squashed: (W, B, H) from `lstm_forward`.
         grad_states: (W, B, H) gradients of the states by what uses them outside the layer.
-        grads: (W, B, 4H) gradients of the sums before any was doubled, written.
+        grads: (W, B, 4H) gradients of the sums before any was doubled, written; may be `gates`.
     """
     every = list(_each_step(gates, cells, squashed, grad_states, grads))
     grad_state = every[-1][3]
@@ -73,6 +73,8 @@ def lstm_back(
     for step in range(len(every) - 1, -1, -1):
         gate, _, short, _, grad = every[step]
         in_gate, forget, cell_gate, out = gate.chunk(4, dim=1)
+        if grad.data_ptr() == gate.data_ptr():
+            in_gate, forget, cell_gate, out = gate.clone().chunk(4, dim=1)
         # How the cell moves the state: out (1 - tanh(cell)^2).
         torch.mul(short, short, out=slope)
         torch.addcmul(out, out, slope, value=-1, out=slope)
@@ -168,7 +170,8 @@ def gru_back(
         recalled: (W, B, H) from `gru_forward`.
         states: (W, B, H) from `gru_forward`.
         grad_states: (W, B, H) gradients of the states by what uses them outside the layer.
-        by_input: (W, B, 3H) gradients of the inputs' sums before any was doubled, written.
+        by_input: (W, B, 3H) gradients of the inputs' sums before any was doubled, written; may be
+            `gates`.
         by_state: (W, B, 3H) gradients of the states' products, written.
     """
     size = states.shape[2]
@@ -178,6 +181,8 @@ def gru_back(
     for step in range(len(every) - 1, -1, -1):
         gate, recall, _, _, grad, grad_product = every[step]
         reset, update, new_gate = gate.chunk(3, dim=1)
+        if grad.data_ptr() == gate.data_ptr():
+            reset, update, new_gate = gate.clone().chunk(3, dim=1)
         before = every[step - 1][2] if step else nothing
         # The slope of every sigmoid, then what stands behind each gate.
         torch.addcmul(gate, gate, gate, value=-1, out=grad)
