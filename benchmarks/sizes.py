@@ -33,9 +33,9 @@ class WholeSize:
     """The backtest of the whole row, as the demonstration's."""
 
     train_days: int = 14
-    backtest_days: int = 12
+    backtest_days: int = 8
     slice_days: int = 4
-    epochs: int = 5
+    epochs: int = 3
     hidden_size: int = 64
 
 

@@ -75,11 +75,17 @@ def linear(features, target):
     return np.r_[np.full(W - 1, np.nan), design @ weights]
 
 
-SEEDS = [pytest.param(1, id="short"), pytest.param(5, id="long", marks=pytest.mark.slow)]
+RUNS = [
+    # A TFT takes as long as all others together.
+    *(
+        pytest.param(net, 1, id=f"short-{net}", marks=[pytest.mark.slow] if net == "tft" else [])
+        for net in sorted(NETS)
+    ),
+    *(pytest.param(net, 5, id=f"long-{net}", marks=pytest.mark.slow) for net in sorted(NETS)),
+]
 
 
-@pytest.mark.parametrize("net", sorted(NETS))
-@pytest.mark.parametrize("n_seeds", SEEDS)
+@pytest.mark.parametrize(("net", "n_seeds"), RUNS)
 def test_nets_find_the_planted_signal_and_none_in_shuffled_labels(
     problem, record_figure, net, n_seeds
 ):
