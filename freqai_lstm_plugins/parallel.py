@@ -12,7 +12,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -73,12 +73,17 @@ def in_threads(function: Callable[[PartT], ResultT], parts: Sequence[PartT]) -> 
             for i in range(first, len(parts), n_threads):
                 results[i] = function(parts[i])
 
-    others = [_executor().submit(work, first) for first in range(1, n_threads)]
+    others: list[Future[None]] = []
     try:
+        others.extend(_executor().submit(work, first) for first in range(1, n_threads))
         work(0)
     finally:
-        for other in others:
-            other.result()
+        # Nobody reads or writes what is the caller's once this has returned or raised.
+        wait(others)
+        # What a thread sets last is what new threads start with.
+        torch.set_num_threads(torch.get_num_threads())
+    for other in others:
+        other.result()
     return results  # type: ignore[return-value]
 
 

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from freqai_lstm_plugins.answers import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
-from freqai_lstm_plugins.nets import PanelNet, RecurrentNet, SequenceNet
+from freqai_lstm_plugins.nets import NETS, PanelNet, RecurrentNet
 from freqai_lstm_plugins.nets.cells import compiled_kernels, runs_compiled
 from freqai_lstm_plugins.nets.memory import keep_memory
-from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH
+from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH, serves_rows
 from freqai_lstm_plugins.parallel import in_threads, team
 from freqai_lstm_plugins.windows import (
     RowWindows,
@@ -468,7 +468,7 @@ def _all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Ten
 
     # A net of the user's own may keep something between calls.
     inner = net.net if isinstance(net, PanelNet) else net
-    if rows.device.type == "cpu" and isinstance(inner, SequenceNet):
+    if rows.device.type == "cpu" and type(inner) in NETS.values():
         with keep_memory() as memory:
 
             def predict_in_thread(batch: Tensor) -> Tensor:
@@ -482,8 +482,8 @@ def _all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Ten
 def _predict_batch(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
     # Windows that lie far apart share no rows.
     shares_rows = len(ends) > window and int(ends[-1] - ends[0]) < 2 * len(ends)
-    if rows.device.type == "cpu" and shares_rows and isinstance(net, RecurrentNet):
-        return net.forward_rows(rows, ends, window)
+    if rows.device.type == "cpu" and shares_rows and serves_rows(net):
+        return net.forward_rows(rows, ends, window)  # type: ignore[operator]
     prediction: Tensor = net(gather_windows(rows, ends, window))
     return prediction
 

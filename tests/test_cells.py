@@ -239,6 +239,44 @@ def test_memory_that_is_used_again_changes_no_number(name):
         torch.testing.assert_close(again, fresh, rtol=0, atol=0)
 
 
+def test_gradients_are_computed_twice_or_refused(way):
+    """Kept memory holds gradients where the gates were; the allocator's still holds the gates."""
+    dtype, _ = way
+    layers = nn.LSTM(2, 3, batch_first=True).to(dtype)
+    x = torch.randn(4, 5, 2, dtype=dtype)
+    loss = run_own(layers, x).sum()
+    first, second = (
+        torch.autograd.grad(loss, weights_of(layers), retain_graph=True) for _ in range(2)
+    )
+    for one, other in zip(first, second, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    with keep_memory():
+        loss = run_own(layers, x).sum()
+        loss.backward(retain_graph=True)
+        with pytest.raises(RuntimeError, match="once inside keep_memory|modified by an inplace"):
+            loss.backward()
+
+
+def test_a_subclass_with_a_forward_of_its_own_is_not_passed_by():
+    """Training, a whole slice and one row all go through it."""
+
+    class Shifted(recurrent.RecurrentNet):
+        cell = nn.LSTM
+
+        def forward(self, x):
+            return super().forward(x + 5)
+
+    with seeded(0):
+        net = Shifted(80, 1, hidden_size=4, num_layers=1, dropout=0.0).eval()
+        rows = torch.randn(300, 80)
+    ends = torch.arange(9, 300)
+    with torch.no_grad():
+        expected = net(gather_windows(rows, ends, 10))
+    torch.testing.assert_close(predict_windows(net, rows, ends, 10), expected, rtol=0, atol=1e-6)
+    assert recurrent.serves_rows(build_net("lstm", 80, 1, NetConfig()))
+    assert not recurrent.serves_rows(net)
+
+
 @pytest.mark.parametrize("worth", [0, 10**9])
 @pytest.mark.parametrize("name", TORCH_CELLS)
 def test_a_training_by_compiled_steps_learns_what_one_by_torch_does(name, worth, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -75,3 +76,23 @@ def test_predictions_are_the_same_in_one_thread_and_in_two(name):
     with torch_threads(2):
         two = predict_windows(net, rows, ends, 4)
     torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
+
+
+def test_everybody_has_finished_when_one_fails():
+    """Catches a caller that goes on beside threads which still use what is its own."""
+    running = []
+
+    def work(part):
+        running.append(part)
+        try:
+            if part == 1:
+                raise ValueError("part 1")
+            time.sleep(0.2)
+        finally:
+            running.remove(part)
+
+    with torch_threads(3):
+        with pytest.raises(ValueError, match="part 1"):
+            in_threads(work, [0, 1, 2])
+        assert running == []
+        assert torch.get_num_threads() == 3

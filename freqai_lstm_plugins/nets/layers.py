@@ -55,7 +55,9 @@ class RecurrentLayers(torch.autograd.Function):
                 sums = cell.project(inputs, own, memory.empty)
                 if not layer and places is not None:
                     each_step = memory.empty(places.numel(), sums.shape[1], dtype=sums.dtype)
-                    sums = torch.index_select(sums, 0, places.flatten(), out=each_step)
+                    torch.index_select(sums, 0, places.flatten(), out=each_step)
+                    memory.put(sums)
+                    sums = each_step
                 states, needed = cell.forward(
                     sums.view(n_steps, -1, sums.shape[1]), own, memory.empty
                 )
@@ -66,7 +68,7 @@ class RecurrentLayers(torch.autograd.Function):
         parts = _parts(batch)
         every = in_threads(run, parts)
         ctx.cell, ctx.parts, ctx.memory, ctx.n_weights = cell, parts, memory, len(weights)
-        ctx.places = [places for _, places in every]
+        ctx.places, ctx.is_spent = [places for _, places in every], False
         kept = (tensor for found, _ in every for tensor in found)
         ctx.save_for_backward(masks, *weights, *kept)
         # The output is a copy: what is kept must not leave.
@@ -81,6 +83,9 @@ class RecurrentLayers(torch.autograd.Function):
         needs_x = ctx.needs_input_grad[1]
         n_layers, each = len(weights) // 4, 2 + ctx.cell.n_kept
         memory = ctx.memory.borrow(kept)
+        if ctx.is_spent and memory is not ctx.memory:
+            raise RuntimeError("Gradients of one result can be computed once inside keep_memory().")
+        ctx.is_spent = True
 
         def run(numbered: tuple[int, slice]) -> tuple[Tensor | None, list[Tensor]]:
             number, part = numbered

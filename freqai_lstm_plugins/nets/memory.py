@@ -26,6 +26,9 @@ class Memory:
         """Return a memory that gives back `kept`, and what it gave out itself, at once."""
         return self
 
+    def put(self, tensor: Tensor) -> None:
+        """Take a tensor of `empty` that nobody reads any more."""
+
     def give_back(self) -> None:
         """Nothing: the allocator sees for itself what nobody reads any more."""
 

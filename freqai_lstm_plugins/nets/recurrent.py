@@ -103,6 +103,18 @@ class RecurrentNet(SequenceNet):
         return torch.gru(states, zeros, weights, *options)[0]
 
 
+def serves_rows(net: nn.Module) -> bool:
+    """Whether `forward_rows` of a net does what its `forward` does.
+
+    A subclass of a user may have a `forward` of its own, which alone counts then.
+    """
+    if not isinstance(net, RecurrentNet):
+        return False
+    kind = type(net)
+    is_inherited = kind.forward is RecurrentNet.forward
+    return is_inherited or kind.forward_rows is not RecurrentNet.forward_rows
+
+
 def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor | RowWindows) -> Tensor:
     """Run stacked layers from a zero state: x (B, W, F) -> states of the last layer (W, B, H).
 
@@ -140,7 +152,7 @@ def _dropout_mask(shape: tuple[int, ...], fraction: float) -> Tensor:
 
     torch draws 53 bits for each, one after another, which costs as much as a layer's gates.
     """
-    dropped = round(fraction * 2**16)
+    dropped = min(round(fraction * 2**16), 2**16 - 1)
     numel = math.prod(shape)
     words = torch.empty(-(-numel // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.int16)[:numel].view(shape) >= dropped - 2**15
