@@ -253,7 +253,7 @@ def test_gradients_are_computed_twice_or_refused(way):
     with keep_memory():
         loss = run_own(layers, x).sum()
         loss.backward(retain_graph=True)
-        with pytest.raises(RuntimeError, match="once inside keep_memory|modified by an inplace"):
+        with pytest.raises(RuntimeError, match=r"once inside keep_memory|modified by an inplace"):
             loss.backward()
 
 
