@@ -370,9 +370,7 @@ def _exact_batches(
 
 def _learns_over_rows(net: nn.Module, windows: RowWindows) -> bool:
     """Whether products that these windows share are worth the work of sharing them."""
-    if not (
-        isinstance(net, RecurrentNet) and windows.rows.device.type == "cpu" and runs_compiled()
-    ):
+    if not (serves_rows(net) and windows.rows.device.type == "cpu" and runs_compiled()):
         return False
     used, places = windows.places(slice(None))
     spared = 1 - len(used) / places.numel()

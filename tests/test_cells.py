@@ -20,8 +20,8 @@ from freqai_lstm_plugins.nets.layers import RecurrentLayers
 from freqai_lstm_plugins.nets.memory import Memory, current_memory, keep_memory
 from freqai_lstm_plugins.nets.recurrent import CELLS, SMALLEST_OWN_BATCH, _dropout_mask, run_layers
 from freqai_lstm_plugins.parallel import n_workers, one_blas_thread, team
-from freqai_lstm_plugins.training import predict_windows, seeded, torch_threads
-from freqai_lstm_plugins.windows import RowWindows, gather_windows
+from freqai_lstm_plugins.training import _exact_batches, predict_windows, seeded, torch_threads
+from freqai_lstm_plugins.windows import RowWindows, WindowSet, gather_windows
 
 TORCH_CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 # torch's operations in double precision; the compiled steps are of single precision.
@@ -275,6 +275,17 @@ def test_a_subclass_with_a_forward_of_its_own_is_not_passed_by():
     torch.testing.assert_close(predict_windows(net, rows, ends, 10), expected, rtol=0, atol=1e-6)
     assert recurrent.serves_rows(build_net("lstm", 80, 1, NetConfig()))
     assert not recurrent.serves_rows(net)
+    targets = torch.zeros(len(ends), 1)
+    windows = WindowSet(rows, ends, targets, torch.ones(len(ends)), 10)
+    with torch_threads(1):
+        assert cells.runs_compiled()
+        batches = list(_exact_batches(net, windows, 256, torch.Generator()))
+        built_in = list(
+            _exact_batches(build_net("lstm", 80, 1, NetConfig()), windows, 256, torch.Generator())
+        )
+    assert [type(batch.x) for batch in batches] == [torch.Tensor, torch.Tensor]
+    # Else the first assertion says nothing.
+    assert isinstance(built_in[0].x, RowWindows)
 
 
 @pytest.mark.parametrize("worth", [0, 10**9])
