@@ -199,14 +199,18 @@ def _sharing(net: nn.Module, config: TrainConfig) -> Iterator[None]:
 
     Dense supervision has too few sequences a batch for that.
     """
-    inner = net.net if isinstance(net, PanelNet) else net
     is_on_cpu = next(net.parameters()).device.type == "cpu"
     is_wide = config.supervision == "exact" and config.batch_size >= SMALLEST_OWN_BATCH
-    if is_on_cpu and is_wide and isinstance(inner, RecurrentNet) and compiled_kernels():
+    if is_on_cpu and is_wide and isinstance(_inner(net), RecurrentNet) and compiled_kernels():
         with team(torch.get_num_threads()), keep_memory():
             yield
     else:
         yield
+
+
+def _inner(net: nn.Module) -> nn.Module:
+    """Return the net without the embedding of symbols around it."""
+    return net.net if isinstance(net, PanelNet) else net
 
 
 def _fit(
@@ -461,20 +465,16 @@ def _all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Ten
     # An empty batch still tells how many outputs there are.
     batches = ends.split(PREDICT_BATCH) if len(ends) else (ends,)
 
-    def predict(batch: Tensor) -> Tensor:
-        return _predict_batch(net, rows, batch, window)
+    with keep_memory() as memory:
 
-    # A net of the user's own may keep something between calls.
-    inner = net.net if isinstance(net, PanelNet) else net
-    if rows.device.type == "cpu" and type(inner) in NETS.values():
-        with keep_memory() as memory:
+        def predict(batch: Tensor) -> Tensor:
+            with keep_memory(memory):
+                return _predict_batch(net, rows, batch, window)
 
-            def predict_in_thread(batch: Tensor) -> Tensor:
-                with keep_memory(memory):
-                    return predict(batch)
-
-            return torch.cat(in_threads(predict_in_thread, batches))
-    return torch.cat([predict(batch) for batch in batches])
+        # A net of the user's own may keep something between calls.
+        if rows.device.type == "cpu" and type(_inner(net)) in NETS.values():
+            return torch.cat(in_threads(predict, batches))
+        return torch.cat([predict(batch) for batch in batches])
 
 
 def _predict_batch(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:

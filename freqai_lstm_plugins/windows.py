@@ -98,6 +98,11 @@ class RowWindows(NamedTuple):
     ends: Tensor
     window: int
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, W, F), as that of the copy that `gather_windows` makes."""
+        return len(self.ends), self.window, self.rows.shape[1]
+
     def places(self, part: slice) -> tuple[Tensor, Tensor]:
         """Tell which rows some of the windows use, and where among them each window's rows are.
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -26,7 +27,6 @@ from freqai_lstm_plugins.parallel import one_blas_thread
 logger = logging.getLogger(__name__)
 
 Weights = Sequence[Tensor]
-Empty = Callable[..., Tensor]
 
 
 @functools.cache
@@ -74,73 +74,110 @@ def run_steps(name: str, *arguments: Tensor | int) -> None:
         getattr(compiled_kernels(), name)(*arrays)
 
 
-def _doubled(weight: Tensor, gate: int, size: int) -> Tensor:
-    """Double the rows of one gate, whose tanh then is a sigmoid like the others."""
+def _doubled(weight: Tensor, size: int) -> Tensor:
+    """Double the rows of the gate with a tanh, the third of both cells, which is a sigmoid then."""
     doubled = weight.clone()
-    doubled[gate * size : (gate + 1) * size] *= 2
+    doubled[2 * size : 3 * size] *= 2
     return doubled
 
 
-class LSTM:
-    """The LSTM's equations over a whole layer."""
+class RecurrentCell(ABC):
+    """A cell's equations over a whole layer: what LSTM and GRU have in common."""
 
-    n_kept: ClassVar[int] = 3
+    name: ClassVar[str]
+    n_scratch: ClassVar[int]
+    """Tensors (W, B, H) that `back` needs beside gates and states."""
 
     @staticmethod
-    def project(x: Tensor, weights: Weights, empty: Empty) -> Tensor:
+    @abstractmethod
+    def input_bias(weights: Weights) -> Tensor:
+        """Return the bias (G,) that belongs to the inputs' sums."""
+
+    @staticmethod
+    @abstractmethod
+    def for_state(weights: Weights) -> tuple[Tensor, ...]:
+        """Return what a step needs to sum the state: weights (H, G), and a bias of their own."""
+
+    @staticmethod
+    @abstractmethod
+    def back(
+        grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], memory: Memory
+    ) -> tuple[Tensor, Tensor]:
+        """Return the gradients (W, B, G) of the sums of the inputs, and of those of the states."""
+
+    @classmethod
+    def project(cls, x: Tensor, weights: Weights, memory: Memory) -> Tensor:
         """Return the sums (N, G) of the inputs (N, F)."""
-        w_ih, w_hh, b_ih, b_hh = weights
-        size = w_hh.shape[1]
-        return _sums(x, _doubled(w_ih, 2, size), _doubled(b_ih + b_hh, 2, size), empty)
+        size = weights[1].shape[1]
+        w_in, bias = _doubled(weights[0], size), _doubled(cls.input_bias(weights), size)
+        out = memory.empty(len(x), len(bias), dtype=x.dtype)
+        return torch.addmm(bias, x, w_in.t(), out=out)
+
+    @classmethod
+    def forward(
+        cls, sums: Tensor, weights: Weights, memory: Memory
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the states (W, B, H), and what `back` needs, of sums (W, B, G) to lose."""
+        shape = (*sums.shape[:2], weights[1].shape[1])
+        *scratch, states = (
+            memory.empty(*shape, dtype=sums.dtype) for _ in range(cls.n_scratch + 1)
+        )
+        run_steps(f"{cls.name}_forward", sums, *cls.for_state(weights), *scratch, states)
+        return states, (sums, *scratch)
+
+    @classmethod
+    def states(
+        cls,
+        sums: Tensor,
+        starts: Tensor,
+        stride: int,
+        weights: Weights,
+        n_steps: int,
+        memory: Memory,
+    ) -> Tensor:
+        """Return the states (W, B, H) of inputs at `starts` (B,) and `stride` rows on each step."""
+        states = memory.empty(n_steps, len(starts), weights[1].shape[1], dtype=sums.dtype)
+        run_steps(f"{cls.name}_states", sums, starts, stride, *cls.for_state(weights), states)
+        return states
+
+
+class LSTM(RecurrentCell):
+    """Gates of input, forget, cell and output; both sums share a bias."""
+
+    name = "lstm"
+    n_scratch = 2
 
     @staticmethod
-    def forward(sums: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the states (W, B, H), and what `back` needs, of sums (W, B, G) to lose."""
-        w_hh = weights[1]
-        shape = (*sums.shape[:2], w_hh.shape[1])
-        cells, squashed, states = (empty(*shape, dtype=sums.dtype) for _ in range(3))
-        run_steps("lstm_forward", sums, _doubled(w_hh, 2, shape[2]).t(), cells, squashed, states)
-        return states, (sums, cells, squashed)
+    def input_bias(weights: Weights) -> Tensor:
+        return weights[2] + weights[3]
+
+    @staticmethod
+    def for_state(weights: Weights) -> tuple[Tensor, ...]:
+        return (_doubled(weights[1], weights[1].shape[1]).t(),)
 
     @staticmethod
     def back(
         grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], memory: Memory
     ) -> tuple[Tensor, Tensor]:
-        """Return the gradients (W, B, G) of the sums of the inputs, and of those of the states."""
         gates, cells, squashed = kept
         grads = memory.over(gates)
         run_steps("lstm_back", gates, w_hh, cells, squashed, grad_states, grads)
         return grads, grads
 
-    @staticmethod
-    def states(
-        sums: Tensor, starts: Tensor, stride: int, weights: Weights, n_steps: int, empty: Empty
-    ) -> Tensor:
-        """Return the states (W, B, H) of inputs at `starts` (B,) and `stride` rows on each step."""
-        w_hh = weights[1]
-        states = empty(n_steps, len(starts), w_hh.shape[1], dtype=sums.dtype)
-        run_steps("lstm_states", sums, starts, stride, _doubled(w_hh, 2, w_hh.shape[1]).t(), states)
-        return states
 
+class GRU(RecurrentCell):
+    """Gates of reset, update and new; the reset comes between the new gate's two sums."""
 
-class GRU:
-    """The GRU's equations over a whole layer; the functions are those of `LSTM`."""
-
-    n_kept: ClassVar[int] = 2
+    name = "gru"
+    n_scratch = 1
 
     @staticmethod
-    def project(x: Tensor, weights: Weights, empty: Empty) -> Tensor:
-        w_ih, w_hh, b_ih, _ = weights
-        size = w_hh.shape[1]
-        return _sums(x, _doubled(w_ih, 2, size), _doubled(b_ih, 2, size), empty)
+    def input_bias(weights: Weights) -> Tensor:
+        return weights[2]
 
     @staticmethod
-    def forward(sums: Tensor, weights: Weights, empty: Empty) -> tuple[Tensor, tuple[Tensor, ...]]:
-        w_hh, b_hh = weights[1], weights[3]
-        shape = (*sums.shape[:2], w_hh.shape[1])
-        recalled, states = (empty(*shape, dtype=sums.dtype) for _ in range(2))
-        run_steps("gru_forward", sums, w_hh.t(), b_hh, recalled, states)
-        return states, (sums, recalled)
+    def for_state(weights: Weights) -> tuple[Tensor, ...]:
+        return weights[1].t(), weights[3]
 
     @staticmethod
     def back(
@@ -151,19 +188,5 @@ class GRU:
         run_steps("gru_back", gates, w_hh, recalled, states, grad_states, by_input, by_state)
         return by_input, by_state
 
-    @staticmethod
-    def states(
-        sums: Tensor, starts: Tensor, stride: int, weights: Weights, n_steps: int, empty: Empty
-    ) -> Tensor:
-        w_hh, b_hh = weights[1], weights[3]
-        states = empty(n_steps, len(starts), w_hh.shape[1], dtype=sums.dtype)
-        run_steps("gru_states", sums, starts, stride, w_hh.t(), b_hh, states)
-        return states
 
-
-Cell = type[LSTM] | type[GRU]
-
-
-def _sums(x: Tensor, w_in: Tensor, bias: Tensor, empty: Empty) -> Tensor:
-    out = empty(len(x), len(bias), dtype=x.dtype)
-    return torch.addmm(bias, x, w_in.t(), out=out)
+Cell = type[RecurrentCell]

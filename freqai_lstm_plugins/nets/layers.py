@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from freqai_lstm_plugins.nets.cells import Cell, Weights, run_steps
 from freqai_lstm_plugins.nets.memory import Memory, current_memory
 from freqai_lstm_plugins.parallel import in_threads, n_workers
-from freqai_lstm_plugins.windows import RowWindows
+from freqai_lstm_plugins.windows import RowWindows, chunks
 
 # A thread gets at least so many windows of a batch: products of fewer are slow.
 SMALLEST_PART = 32
@@ -38,9 +38,7 @@ class RecurrentLayers(torch.autograd.Function):
     ) -> Tensor:
         """Run all layers."""
         layers = [weights[first : first + 4] for first in range(0, len(weights), 4)]
-        n_steps, batch = (
-            (x.window, len(x.ends)) if isinstance(x, RowWindows) else (x.shape[1], len(x))
-        )
+        batch, n_steps, _ = x.shape
         memory = current_memory()
 
         def run(part: slice) -> tuple[list[Tensor], Tensor | None]:
@@ -52,27 +50,26 @@ class RecurrentLayers(torch.autograd.Function):
                     mask = masks[layer - 1, :, part]
                     torch.mul(inputs.view(mask.shape), mask, out=dropped.view(mask.shape))
                     inputs = dropped
-                sums = cell.project(inputs, own, memory.empty)
+                sums = cell.project(inputs, own, memory)
                 if not layer and places is not None:
                     each_step = memory.empty(places.numel(), sums.shape[1], dtype=sums.dtype)
                     torch.index_select(sums, 0, places.flatten(), out=each_step)
                     memory.put(sums)
                     sums = each_step
-                states, needed = cell.forward(
-                    sums.view(n_steps, -1, sums.shape[1]), own, memory.empty
-                )
+                states, needed = cell.forward(sums.view(n_steps, -1, sums.shape[1]), own, memory)
                 found += [inputs, states, *needed]
                 inputs = states.flatten(0, 1)
             return found, places
 
-        parts = _parts(batch)
+        size = max(-(-batch // n_workers()), SMALLEST_PART)
+        parts = list(chunks(batch, size))
         every = in_threads(run, parts)
         ctx.cell, ctx.parts, ctx.memory, ctx.n_weights = cell, parts, memory, len(weights)
         ctx.places, ctx.is_spent = [places for _, places in every], False
         kept = (tensor for found, _ in every for tensor in found)
         ctx.save_for_backward(masks, *weights, *kept)
         # The output is a copy: what is kept must not leave.
-        return torch.cat([found[-1 - cell.n_kept] for found, _ in every], dim=1)
+        return torch.cat([found[-2 - cell.n_scratch] for found, _ in every], dim=1)
 
     @staticmethod
     @once_differentiable
@@ -81,7 +78,7 @@ class RecurrentLayers(torch.autograd.Function):
         masks, *saved = ctx.saved_tensors
         weights, kept = saved[: ctx.n_weights], saved[ctx.n_weights :]
         needs_x = ctx.needs_input_grad[1]
-        n_layers, each = len(weights) // 4, 2 + ctx.cell.n_kept
+        n_layers, each = len(weights) // 4, 3 + ctx.cell.n_scratch
         memory = ctx.memory.borrow(kept)
         if ctx.is_spent and memory is not ctx.memory:
             raise RuntimeError("Gradients of one result can be computed once inside keep_memory().")
@@ -151,12 +148,6 @@ def _weight_gradients(
     return [by_row.t() @ inputs, grad_hh, grad_bias, bias_by_state]
 
 
-def _parts(batch: int) -> list[slice]:
-    """Divide a batch between the workers of this thread's team."""
-    size = max(-(-batch // n_workers()), SMALLEST_PART)
-    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
-
-
 def all_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
     """Run stacked layers and keep nothing for gradients: x (B, W, F) -> states (W, B, H)."""
     batch, n_steps, _ = x.shape
@@ -207,21 +198,21 @@ def _first_states(
     cell: Cell, rows: Tensor, ends: Tensor, window: int, weights: Weights, memory: Memory
 ) -> Tensor:
     first = int(ends.min()) - window + 1
-    sums = cell.project(rows[first : int(ends.max()) + 1], weights, memory.empty)
+    sums = cell.project(rows[first : int(ends.max()) + 1], weights, memory)
     starts = ends - (first + window - 1)
-    return cell.states(sums, starts, 1, weights, window, memory.empty)
+    return cell.states(sums, starts, 1, weights, window, memory)
 
 
 def _run_layers(cell: Cell, x: Tensor, layers: Sequence[Weights], memory: Memory) -> Tensor:
     n_steps, batch = x.shape[:2]
     starts = torch.arange(batch)
     for weights in layers:
-        sums = cell.project(x.flatten(0, 1), weights, memory.empty)
-        x = cell.states(sums, starts, batch, weights, n_steps, memory.empty)
+        sums = cell.project(x.flatten(0, 1), weights, memory)
+        x = cell.states(sums, starts, batch, weights, n_steps, memory)
     return x
 
 
 def _blocks(batch: int, n_steps: int, layers: Sequence[Weights]) -> Iterator[slice]:
     """Divide a batch so that the sums of one block's windows need little memory."""
     size = max(MOST_SUMS // (n_steps * len(layers[0][0])), SMALLEST_PART)
-    return (slice(first, first + size) for first in range(0, batch, size))
+    return chunks(batch, size)

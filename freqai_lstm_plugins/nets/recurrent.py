@@ -120,17 +120,15 @@ def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor | RowWindows) -> Tensor:
 
     On the CPU by `layers`, which give what torch's own do, round-off apart.
     """
+    batch, n_steps, _ = x.shape
+    if isinstance(x, Tensor) and (x.device.type != "cpu" or batch < SMALLEST_OWN_BATCH):
+        states: Tensor = recurrent(x)[0]
+        return states.transpose(0, 1)
     cell, layers = CELLS[type(recurrent)], _layers(recurrent)
     fraction = recurrent.dropout if recurrent.training else 0.0
-    if isinstance(x, RowWindows):
-        n_steps, batch = x.window, len(x.ends)
-    else:
-        batch, n_steps, _ = x.shape
-        if x.device.type != "cpu" or batch < SMALLEST_OWN_BATCH:
-            states: Tensor = recurrent(x)[0]
-            return states.transpose(0, 1)
-        if runs_compiled() and not (fraction or torch.is_grad_enabled()):
-            return all_states(cell, x, layers)
+    keeps_nothing = runs_compiled() and not (fraction or torch.is_grad_enabled())
+    if isinstance(x, Tensor) and keeps_nothing:
+        return all_states(cell, x, layers)
     shape = (len(layers) - 1, n_steps, batch, recurrent.hidden_size)
     masks = _dropout_mask(shape, fraction) if fraction and len(layers) > 1 else None
     weights = [weight for layer in layers for weight in layer]
