@@ -1,0 +1,1 @@
+"""Candles and the rows that are made of them: reading, calendars and splits."""
