@@ -38,6 +38,7 @@ LEVELS = {
     "checkpoint": 9,
     "answers": 10,
     "nets": 10,
+    "features": 10,
     "parallel": 11,
     "windows": 11,
     "config": 11,
