@@ -20,7 +20,7 @@ from freqai_lstm_plugins.errors import FreqaiLSTMError, MissingExtraError
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.checkpoint import Checkpoint
-    from freqai_lstm_plugins.explanation import Explanation
+    from freqai_lstm_plugins.explanations.explanation import Explanation
 
 app = typer.Typer(
     help="Sequence models for FreqAI.",
@@ -214,7 +214,7 @@ def explain(
     """
     if find_spec("freqtrade") is None:
         raise MissingExtraError("freqtrade", "freqtrade", "Explaining a model of FreqAI")
-    from freqai_lstm_plugins.freqai.explanation import explain_file, write_results
+    from freqai_lstm_plugins.freqai.explain import explain_file, write_results
 
     with err.status("explaining"):
         explained = explain_file(
@@ -341,7 +341,7 @@ def demo(
 
     A replay exchange on this machine serves the candles. Everything is written to one folder.
     """
-    from freqai_lstm_plugins.demo import default_folder, run_demo
+    from freqai_lstm_plugins.replay.demo import default_folder, run_demo
 
     target = folder or default_folder()
     with err.status("starting") as status:

@@ -11,11 +11,11 @@ from datasieve.pipeline import Pipeline
 from freqtrade.freqai.base_models.BasePyTorchClassifier import BasePyTorchClassifier
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.checkpoint import require_names
-from freqai_lstm_plugins.classifier import SequenceClassifier
+from freqai_lstm_plugins.data.arrays import BoolArray
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.model import SequenceModel
-from freqai_lstm_plugins.windows import BoolArray
+from freqai_lstm_plugins.models.classifier import SequenceClassifier
+from freqai_lstm_plugins.names import require_names
 
 _SHOWN = 5
 

@@ -28,26 +28,20 @@ from freqtrade.freqai.torch.PyTorchDataConvertor import (
 from freqtrade.strategy.interface import IStrategy
 from torch import nn
 
-from freqai_lstm_plugins.checkpoint import require_names
-from freqai_lstm_plugins.errors import (
-    ConfigError,
-    FreqaiLSTMError,
-    MismatchError,
-)
-from freqai_lstm_plugins.estimator import SequenceEstimator
-from freqai_lstm_plugins.freqai.data import DurableDataDrawer, SequenceDataKitchen, why_unusable
+from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
+from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, MismatchError
+from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, why_unusable
+from freqai_lstm_plugins.freqai.identifier import check_identifier, defaults, fingerprint
 from freqai_lstm_plugins.freqai.importances import plot_importances
+from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
-from freqai_lstm_plugins.freqai.rows import CANDLE, full_windows, prepare_training
-from freqai_lstm_plugins.freqai.settings import (
-    check_identifier,
-    defaults,
-    fingerprint,
-    read_settings,
-)
+from freqai_lstm_plugins.freqai.settings import read_settings
+from freqai_lstm_plugins.freqai.slices import CANDLE, full_windows, prepare_training
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
+from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.nets import build_net, net_class
-from freqai_lstm_plugins.training import Epoch, choose_device
-from freqai_lstm_plugins.windows import BoolArray, finite_rows
+from freqai_lstm_plugins.training.devices import choose_device
+from freqai_lstm_plugins.training.history import Epoch
 
 logger = logging.getLogger(__name__)
 

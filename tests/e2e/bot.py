@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from freqai_lstm_plugins.child import Freqtrade
-from freqai_lstm_plugins.demo import merge
 from freqai_lstm_plugins.install import TEMPLATE_DIR, install
 from freqai_lstm_plugins.replay import (
     Candles,
@@ -20,6 +18,8 @@ from freqai_lstm_plugins.replay import (
     synthetic_market,
     write_overlay,
 )
+from freqai_lstm_plugins.replay.demo import merge
+from freqai_lstm_plugins.replay.process import Freqtrade
 
 REPO = Path(__file__).parents[2]
 REAL_CANDLES = Path(

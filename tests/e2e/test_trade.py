@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins import SequenceRegressor
-from freqai_lstm_plugins.demo import predicted_candles
 from freqai_lstm_plugins.errors import CheckpointError
+from freqai_lstm_plugins.replay.demo import predicted_candles
 from tests.e2e.bot import LIVE, PAIRS, Bot, has_trained_all, live_exchange
 from tests.e2e.offline import predict_again, recorded
 

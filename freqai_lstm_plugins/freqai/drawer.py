@@ -1,0 +1,168 @@
+"""Where models and predictions are kept, and the frames around a slice.
+
+Both classes replace a class of freqtrade's by one that behaves the same where nothing goes wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pandas as pd
+import rapidjson
+from freqtrade.configuration import TimeRange
+from freqtrade.freqai.data_drawer import (
+    FEATURE_PIPELINE,
+    LABEL_PIPELINE,
+    METADATA,
+    METADATA_NUMBER_MODE,
+    FreqaiDataDrawer,
+)
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+from freqai_lstm_plugins.checkpoint import read_checkpoint
+from freqai_lstm_plugins.errors import CheckpointError
+from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.models.registry import from_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class DurableDataDrawer(FreqaiDataDrawer):
+    """A data drawer whose files survive a crash, and whose models keep to their own scaling.
+
+    Args:
+        full_path: Folder of the identifier.
+        config: freqtrade's config.
+        extra_columns: Tells from the labels which columns predictions have beside them.
+    """
+
+    def __init__(
+        self,
+        full_path: Path,
+        config: dict[str, Any],
+        extra_columns: Callable[[list[str]], list[str]] = lambda labels: [],
+    ) -> None:
+        super().__init__(full_path, config)
+        self.extra_columns = extra_columns
+
+    def return_null_values_to_strategy(
+        self, dataframe: pd.DataFrame, dk: FreqaiDataKitchen
+    ) -> None:
+        """Give the strategy zeros in every column that a prediction would have."""
+        super().return_null_values_to_strategy(dataframe, dk)
+        for name in self.extra_columns(dk.label_list):
+            for column in (name, f"{name}_mean", f"{name}_std"):
+                dk.return_dataframe[column] = 0
+
+    def save_data(self, model: Any, coin: str, dk: FreqaiDataKitchen) -> None:
+        """Save a model, and tie it to the pipelines that scale its rows.
+
+        The trading loop may look up model and pipelines while the training thread replaces them;
+        carried by the model, they always belong together.
+        """
+        # A column of the whole training frame, which nothing reads again.
+        dk.data.pop("filter_drop_index_training", None)
+        model.host_state = (dk.data, dk.feature_pipeline, dk.label_pipeline)
+        super().save_data(model, coin, dk)
+
+    def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
+        """Load a model with its own pipelines, from memory in live mode, else from disk.
+
+        freqtrade's own loader would execute what a damaged or foreign model file holds.
+        """
+        entry = self.pair_dict[coin]
+        if not entry["model_filename"]:
+            return None
+        if dk.live:
+            dk.model_filename, dk.data_path = entry["model_filename"], Path(entry["data_path"])
+        # In a backtest what is in memory is of another slice, whichever was trained last.
+        model: Any = self.model_dictionary.get(coin) if dk.live else None
+        if model is None:
+            stem = Path(dk.data_path) / dk.model_filename
+            content = read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
+            model = from_checkpoint(content)
+            model.host_state = _read_host_state(stem)
+            self.model_dictionary[coin] = model
+        dk.data, dk.feature_pipeline, dk.label_pipeline = model.host_state
+        dk.training_features_list = dk.data["training_features_list"]
+        dk.label_list = dk.data["label_list"]
+        return model
+
+    def forget_unusable_models(self) -> None:
+        """Take models whose files are missing or damaged for not trained, so that they soon are."""
+        for pair, entry in self.pair_dict.items():
+            if not entry["model_filename"]:
+                continue
+            reason = why_unusable(Path(entry["data_path"]) / entry["model_filename"])
+            if reason is not None:
+                logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
+                self.pair_dict[pair] = self.empty_pair_dict.copy()
+
+    def load_all_pair_histories(self, timerange: TimeRange, dk: FreqaiDataKitchen) -> None:
+        """Load the candles that are on disk, with dates that new candles can be appended to.
+
+        Dates from disk and dates from the exchange name UTC by different objects, of which pandas
+        makes a column of no date type; every training after the first new candle would fail.
+        """
+        super().load_all_pair_histories(timerange, dk)
+        for frames in self.historic_data.values():
+            for timeframe, frame in frames.items():
+                if not frame.empty:
+                    frames[timeframe] = frame.assign(date=frame["date"].dt.tz_convert(UTC))
+
+    def save_drawer_to_disk(self) -> None:
+        """Save which model each pair uses."""
+        with self.save_lock:
+            write_text(self.pair_dictionary_path, self._json(self.pair_dict))
+
+    def save_global_metadata_to_disk(self, metadata: dict[str, Any]) -> None:
+        """Save the metadata that all pairs share."""
+        with self.save_lock:
+            write_text(self.global_metadata_path, self._json(metadata))
+
+    def save_metric_tracker_to_disk(self) -> None:
+        """Save the metrics of all pairs."""
+        with self.save_lock:
+            write_text(self.metric_tracker_path, self._json(self.metric_tracker))
+
+    def save_historic_predictions_to_disk(self) -> None:
+        """Save the predictions made so far, and the same again as a backup."""
+        content = cloudpickle.dumps(self.historic_predictions)
+        for path in (self.historic_predictions_path, self.historic_predictions_bkp_path):
+            with replacing(path) as stream:
+                stream.write(content)
+
+    def _json(self, value: Any) -> str:
+        text: str = rapidjson.dumps(value, default=self.np_encoder, number_mode=rapidjson.NM_NATIVE)
+        return text
+
+
+def why_unusable(stem: Path) -> str | None:
+    """Return why a saved model cannot be loaded, or None where it can.
+
+    Args:
+        stem: Folder of the model, and the name that its files begin with.
+    """
+    try:
+        read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
+        _read_host_state(stem)
+    except (CheckpointError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        return str(error)
+    return None
+
+
+def _read_host_state(stem: Path) -> tuple[dict[str, Any], Any, Any]:
+    """Return metadata, feature pipeline and label pipeline, which freqtrade wrote."""
+    with stem.with_name(f"{stem.name}_{METADATA}.json").open("r") as text:
+        metadata = rapidjson.load(text, number_mode=METADATA_NUMBER_MODE)
+    pipelines = []
+    for part in (FEATURE_PIPELINE, LABEL_PIPELINE):
+        with stem.with_name(f"{stem.name}_{part}.pkl").open("rb") as stream:
+            pipelines.append(cloudpickle.load(stream))
+    return metadata, *pipelines
