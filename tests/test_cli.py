@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceRegressor, commands
+from freqai_lstm_plugins.cli import app
 
 COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 
@@ -36,6 +37,16 @@ def test_help_names_every_command():
     assert result.returncode == 0
     for name in ("install", "path", "inspect", "explain", "replay", "demo"):
         assert name in result.stdout
+
+
+def test_every_command_is_a_function_in_a_file_of_its_name():
+    listed = [command.callback.__name__ for command in app.registered_commands]
+    folder = Path(commands.__file__).parent
+    assert sorted(listed) == sorted(
+        path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "console")
+    )
+    for command in app.registered_commands:
+        assert command.callback.__module__ == f"{commands.__name__}.{command.callback.__name__}"
 
 
 def test_help_needs_neither_torch_nor_freqtrade():
