@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -91,6 +92,20 @@ def test_install_reports_kept_files_and_fails(tmp_path):
     assert result.returncode == 1
     assert "changed by you, kept" in result.stdout
     assert "--force" in result.stderr
+
+
+def test_install_writes_the_pairs_and_quotes_the_next_command(tmp_path):
+    userdir = tmp_path / "my user [data]"
+    result = call("install", "--userdir", str(userdir), "--pairs", "SOL/USDT, ADA/USDT")
+    assert result.returncode == 0, result.stderr
+    config = json.loads((userdir / "config-lea.json").read_text())
+    assert config["exchange"]["pair_whitelist"] == ["SOL/USDT", "ADA/USDT"]
+    next_line = result.stdout.splitlines()[-1]
+    assert shlex.split(next_line)[-3:] == [
+        str(userdir),
+        "--config",
+        str(userdir / "config-lea.json"),
+    ]
 
 
 @pytest.mark.freqtrade
