@@ -248,15 +248,11 @@ def skill(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
     Raises:
         DataError: There is no such model, or none of its tasks is another's too.
     """
-    tasks = (
-        errors(table, [*RUN, "symbol", "fold"])["mse"]
-        .groupby(level=["model", "symbol", "fold"])
-        .mean()
-    )
-    by_task = tasks.unstack("model")
+    by_seed = errors(table, [*RUN, "symbol", "fold"])["mse"]
+    by_task = by_seed.groupby(level=["model", "symbol", "fold"]).mean().unstack("model")
     assert isinstance(by_task, pd.DataFrame)
     if baseline not in by_task:
-        raise DataError(f"No model is called {baseline!r}: there are {sorted(by_task)}.")
+        raise DataError(f"No model is called {baseline!r}: there are {list(by_task)}.")
     by_task = by_task[by_task[baseline] > 0]
     ratios = by_task.div(by_task[baseline], axis=0)
     wins = ((ratios < 1) + 0.5 * (ratios == 1)).where(ratios.notna())

@@ -143,7 +143,8 @@ def widen(table: pd.DataFrame, across: Across) -> Wide:
     label = prediction.copy()
     prediction[lines, columns] = rows["prediction"].to_numpy()
     label[lines, columns] = rows["label"].to_numpy()
-    places = np.unravel_index(found, sizes)
-    # From codes: made from values it would sort them all again.
-    index = pd.MultiIndex(levels=[values for _, values in codes], codes=list(places), names=names)
+    # From codes: made from values, the index would sort them all again.
+    levels: list[Any] = [values for _, values in codes]
+    places: list[Any] = list(np.unravel_index(found, sizes))
+    index = pd.MultiIndex(levels=levels, codes=places, names=names)
     return Wide(index, pd.Index(side), prediction, label)
