@@ -101,6 +101,12 @@ def keep_common(table: pd.DataFrame) -> pd.DataFrame:
     return usable[n_present == n_runs].reset_index(drop=True)
 
 
+def pivot_forecasts(table: pd.DataFrame, model: str, seed: int) -> pd.DataFrame:
+    """Return one run's predictions, a line a date and a column a symbol, labelled or not."""
+    rows = table[(table["model"] == model) & (table["seed"] == seed)]
+    return rows.pivot(index="date", columns="symbol", values="prediction").sort_index()
+
+
 @dataclass(frozen=True)
 class Wide:
     """Predictions and labels side by side, to be compared line by line.
