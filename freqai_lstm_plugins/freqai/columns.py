@@ -58,7 +58,7 @@ def refuse_unsound_columns(
                 f"{pair}: {name!r} is to be a column of the predictions, but FreqAI takes names "
                 f"with '%' for features. Rename it."
             )
-    owners = {name: "a column of FreqAI's own" for name in _OF_THE_HOST}
+    owners = dict.fromkeys(_OF_THE_HOST, "a column of FreqAI's own")
     for column, what in _brought(labels, extra_columns, extra_returns):
         other = owners.get(column)
         if other is None and column not in labels and column in frame_columns:
