@@ -27,7 +27,7 @@ from benchmarks.predict import same_net
 from benchmarks.sizes import Size
 from benchmarks.train import fit_ours, our_model
 from freqai_lstm_plugins import SequenceRegressor
-from freqai_lstm_plugins.training import PREDICT_BATCH
+from freqai_lstm_plugins.training.prediction import PREDICT_BATCH
 
 STATUS = Path("/proc/self/status")
 ROOT = Path(__file__).parents[1]

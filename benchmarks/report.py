@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Row, Spread
+from freqai_lstm_plugins.figures import new_figure
 from freqai_lstm_plugins.files import replacing, write_text
-from freqai_lstm_plugins.plots import new_figure
-from freqai_lstm_plugins.training import free_threads
+from freqai_lstm_plugins.training.devices import free_threads
 
 BEGIN = "<!-- benchmarks: begin -->"
 END = "<!-- benchmarks: end -->"

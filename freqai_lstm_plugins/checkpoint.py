@@ -8,33 +8,36 @@ turn the dictionary into a model.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import math
 import pickle
 import platform
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from freqai_lstm_plugins.errors import (
     CheckpointError,
-    MismatchError,
     NewerFormatError,
     NotACheckpointError,
 )
 from freqai_lstm_plugins.files import replacing
 
-if TYPE_CHECKING:
-    from freqai_lstm_plugins.estimator import SequenceEstimator
-
 FORMAT_NAME = "freqai_lstm_plugins"
 FORMAT_VERSION = 2
+
+# Each kind of model that a file may hold, by the class whose `from_checkpoint` reads it. Paths, not
+# classes: the format knows no model, and a file that is only inspected imports none.
+KINDS = {
+    "regressor": "freqai_lstm_plugins.models.regressor.SequenceRegressor",
+    "classifier": "freqai_lstm_plugins.models.classifier.SequenceClassifier",
+}
 
 
 class PyTrainer:
@@ -48,11 +51,10 @@ class PyTrainer:
     def __reduce__(self) -> tuple[type[PyTrainer], tuple[()]]:
         return PyTrainer, ()
 
-    def load_from_checkpoint(self, content: dict[str, Any]) -> SequenceEstimator:
+    def load_from_checkpoint(self, content: dict[str, Any]) -> Any:
         """Turn the dictionary of a model file into a model."""
-        from freqai_lstm_plugins.models import from_checkpoint
-
-        return from_checkpoint(Checkpoint.from_content(content, "the model file"))
+        checkpoint = Checkpoint.from_content(content, "the model file")
+        return model_class(checkpoint.kind).from_checkpoint(checkpoint)
 
 
 @dataclass(frozen=True)
@@ -151,40 +153,6 @@ class Checkpoint:
         return sum(tensor.numel() for tensor in self.state_dict.values())
 
 
-def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
-    """Raise MismatchError where `found` names differ from those the model was trained on."""
-    found, expected = list(found), list(expected)
-    if found == expected:
-        return
-    missing = [name for name in expected if name not in set(found)]
-    extra = [name for name in found if name not in set(expected)]
-    parts = []
-    if missing:
-        parts.append(f"missing {shortened(missing)}")
-    if extra:
-        parts.append(f"not known to the model {shortened(extra)}")
-    if not parts:
-        how = "in another order" if len(found) == len(expected) else "another number of times"
-        parts.append(f"the same names {how}, first {_first_difference(found, expected)}")
-    raise MismatchError(
-        f"The model was trained on {len(expected)} {what}, {len(found)} are given: "
-        f"{'; '.join(parts)}. Give the same {what}, or train a new model "
-        f"(in FreqAI: under a new `identifier`)."
-    )
-
-
-def shortened(names: list[str], limit: int = 5) -> str:
-    """List the first names, and say how many more there are."""
-    listed = ", ".join(names[:limit])
-    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
-
-
-def _first_difference(found: list[str], expected: list[str]) -> str:
-    pairs = zip_longest(found, expected, fillvalue="nothing")
-    now, then = next((f, e) for f, e in pairs if f != e)
-    return f"{now!r} where the model has {then!r}"
-
-
 _TYPES: dict[str, tuple[type, ...]] = {
     "net": (str,),
     "is_own_net": (bool,),
@@ -280,6 +248,21 @@ def _check_calibration(values: Mapping[str, Any], what: str) -> None:
     )
     if not is_sound:
         raise NotACheckpointError(f"{what} is damaged: its calibration cannot be right.")
+
+
+def model_class(kind: str) -> Any:
+    """Return the class of the models that files call `kind`.
+
+    Raises:
+        NotACheckpointError: No kind of model has that name.
+    """
+    if kind not in KINDS:
+        raise NotACheckpointError(
+            f"The model file is damaged: it holds a {kind!r}, and the kinds of models are "
+            f"{', '.join(KINDS)}."
+        )
+    module, _, name = KINDS[kind].rpartition(".")
+    return getattr(importlib.import_module(module), name)
 
 
 def _on_cpu(value: Any) -> Any:

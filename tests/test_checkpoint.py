@@ -21,18 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor, load_model
-from freqai_lstm_plugins.checkpoint import (
-    PyTrainer,
-    read_checkpoint,
-    require_names,
-    write_checkpoint,
-)
+from freqai_lstm_plugins.checkpoint import PyTrainer, read_checkpoint, write_checkpoint
 from freqai_lstm_plugins.errors import (
     CheckpointError,
     MismatchError,
     NewerFormatError,
     NotACheckpointError,
 )
+from freqai_lstm_plugins.names import require_names
 
 
 @pytest.fixture(scope="module")

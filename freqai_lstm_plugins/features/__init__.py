@@ -1,4 +1,4 @@
-"""Features of candles, for strategies, research and pipelines; numpy and pandas alone.
+"""Features and labels made from candles.
 
 `alpha158` and `alpha360` are the feature sets of qlib, `RobustZScore` scales what they give.
 """

@@ -16,7 +16,7 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins import SequenceRegressor
 from freqai_lstm_plugins.errors import DataError, TrainingError
-from freqai_lstm_plugins.freqai.data import SequenceDataKitchen
+from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from tests.freqai.host import PAIR, WINDOW, make_frame, make_kitchen, make_model, predict, train
 
 

@@ -1,0 +1,1 @@
+"""Rows, windows and splits: arrays in, arrays out."""
