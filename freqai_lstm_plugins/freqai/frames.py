@@ -82,7 +82,9 @@ def require_features(frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
 
 def _feature_values(frame: pd.DataFrame, names: list[str]) -> npt.NDArray[np.floating]:
     """Return features as (N, F) floats, of the precision that the strategy chose."""
-    features = frame[names]
+    # By place: pandas takes thrice as long to look columns up by a list of names.
+    places = {name: place for place, name in enumerate(frame.columns.tolist())}
+    features = frame.take([places[name] for name in names], axis=1)
     values: npt.NDArray[np.floating] = features.to_numpy()
     # Integers, booleans and pandas' own missing values.
     return values if values.dtype.kind == "f" else features.to_numpy(dtype=float, na_value=np.nan)
