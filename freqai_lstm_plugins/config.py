@@ -32,11 +32,13 @@ ALIASES = {
 }
 
 
-def _setting(default: Any, rule: str, check: Callable[[Any], bool]) -> Any:
+def setting(default: Any, rule: str, check: Callable[[Any], bool]) -> Any:
+    """Return a field of a settings class, with the rule that its values keep, in words and code."""
     return field(default=default, metadata={"rule": rule, "check": check})
 
 
-def _at_least(low: float) -> Callable[[Any], bool]:
+def at_least(low: float) -> Callable[[Any], bool]:
+    """Return the check for numbers of at least `low`."""
     return lambda value: bool(value >= low)
 
 
@@ -62,10 +64,10 @@ class NetConfig:
         head_size: Units of the dense layer between the last state and the targets.
     """
 
-    hidden_size: int = _setting(128, "an integer of at least 1", _at_least(1))
-    num_layers: int = _setting(2, "an integer of at least 1", _at_least(1))
-    dropout: float = _setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
-    head_size: int = _setting(64, "an integer of at least 1", _at_least(1))
+    hidden_size: int = setting(128, "an integer of at least 1", at_least(1))
+    num_layers: int = setting(2, "an integer of at least 1", at_least(1))
+    dropout: float = setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    head_size: int = setting(64, "an integer of at least 1", at_least(1))
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class ALSTMConfig(NetConfig):
         cell_type: Kind of the recurrent layers.
     """
 
-    cell_type: Literal["gru", "lstm"] = _setting("gru", "", lambda v: True)
+    cell_type: Literal["gru", "lstm"] = setting("gru", "", lambda v: True)
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class TFTConfig:
         num_heads: Heads of the attention.
     """
 
-    hidden_size: int = _setting(32, "an integer of at least 1", _at_least(1))
-    num_layers: int = _setting(1, "an integer of at least 1", _at_least(1))
-    dropout: float = _setting(0.1, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
-    num_heads: int = _setting(4, "an integer of at least 1", _at_least(1))
+    hidden_size: int = setting(32, "an integer of at least 1", at_least(1))
+    num_layers: int = setting(1, "an integer of at least 1", at_least(1))
+    dropout: float = setting(0.1, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    num_heads: int = setting(4, "an integer of at least 1", at_least(1))
 
     def __post_init__(self) -> None:
         if self.num_heads < 1:
@@ -143,27 +145,27 @@ class TrainConfig:
         num_threads: CPU threads that torch may use; None takes what is free.
     """
 
-    learning_rate: float = _setting(1e-3, "a number above 0", lambda v: v > 0)
-    weight_decay: float = _setting(0.01, "a number of at least 0", _at_least(0))
-    max_epochs: int | None = _setting(100, "an integer of at least 1, or null", _at_least(1))
-    n_steps: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
-    batch_size: int = _setting(256, "an integer of at least 1", _at_least(1))
-    patience: int = _setting(15, "an integer of at least 0", _at_least(0))
-    gradient_clip: float = _setting(1.0, "a number of at least 0", _at_least(0))
-    lr_schedule: Literal["plateau", "cosine", "none"] = _setting("plateau", "", lambda v: True)
-    supervision: Literal["exact", "dense"] = _setting("exact", "", lambda v: True)
-    loss: Literal["auto", "mse", "mae", "huber", "quantile", "cross_entropy"] = _setting(
+    learning_rate: float = setting(1e-3, "a number above 0", lambda v: v > 0)
+    weight_decay: float = setting(0.01, "a number of at least 0", at_least(0))
+    max_epochs: int | None = setting(100, "an integer of at least 1, or null", at_least(1))
+    n_steps: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
+    batch_size: int = setting(256, "an integer of at least 1", at_least(1))
+    patience: int = setting(15, "an integer of at least 0", at_least(0))
+    gradient_clip: float = setting(1.0, "a number of at least 0", at_least(0))
+    lr_schedule: Literal["plateau", "cosine", "none"] = setting("plateau", "", lambda v: True)
+    supervision: Literal["exact", "dense"] = setting("exact", "", lambda v: True)
+    loss: Literal["auto", "mse", "mae", "huber", "quantile", "cross_entropy"] = setting(
         "auto", "", lambda v: True
     )
-    interval: float | None = _setting(
+    interval: float | None = setting(
         None, "a number between 0 and 1, such as 0.8, or null", lambda v: 0 < v < 1
     )
-    class_weight: str | dict[str, float] | None = _setting(  # noqa: RUF009
+    class_weight: str | dict[str, float] | None = setting(  # noqa: RUF009
         None, "'balanced', a dictionary of class -> weight above 0, or null", _is_class_weight
     )
-    seed: int = _setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
-    device: str = _setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
-    num_threads: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
+    seed: int = setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
+    device: str = setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
+    num_threads: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.n_steps is None:
@@ -183,10 +185,10 @@ class WindowConfig:
             `keep`: it counts as a candle, which suits pairs that often see no trade.
     """
 
-    filled_candles: Literal["break", "keep"] = _setting("break", "", lambda v: True)
+    filled_candles: Literal["break", "keep"] = setting("break", "", lambda v: True)
 
 
-ConfigT = TypeVar("ConfigT", bound=AnyNetConfig | TrainConfig | WindowConfig)
+ConfigT = TypeVar("ConfigT")
 
 
 def field_names(*configs: type[Any]) -> list[str]:
@@ -238,7 +240,8 @@ def parse_settings(config: type[ConfigT], values: Mapping[str, Any], where: str)
     canonical = canonical_keys(values, where)
     _refuse_unknown(values, field_names(config), where)
     hints = typing.get_type_hints(config)
-    rules = {item.name: item.metadata for item in dataclasses.fields(config)}
+    fields: Any = dataclasses.fields(typing.cast(Any, config))
+    rules = {item.name: item.metadata for item in fields}
     # Messages name a setting as the user wrote it.
     written = {ALIASES.get(key, key): key for key in values}
     return config(

@@ -28,6 +28,7 @@ from freqai_lstm_plugins.data.windows import (
     window_ends,
 )
 from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.freqai.columns import refuse_unusable_features
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +98,10 @@ def prepare_training(
         `dk.data_dictionary` with `train_windows`, `valid_windows` and `feature_names`.
 
     Raises:
-        DataError: No row, or no window, is left to train on.
+        DataError: No row, or no window, is left to train on, or a feature holds no numbers.
     """
     frame = unfiltered_df.reset_index(drop=True)
+    refuse_unusable_features(frame, dk.training_features_list, dk.pair)
     frame = frame.assign(**label_numbers(frame, dk))
     features, labels = dk.filter_features(
         frame, dk.training_features_list, dk.label_list, training_filter=True
