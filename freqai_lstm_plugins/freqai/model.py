@@ -342,7 +342,7 @@ class SequenceModel(HostedModel):
 
 def _log_newest(dk: FreqaiDataKitchen, date: pd.Timestamp, pred_df: pd.DataFrame) -> None:
     # One row as one array: to pick it out of each column takes longer than the net.
-    newest = zip(pred_df.columns.tolist(), pred_df.tail(1).to_numpy()[0], strict=True)
+    newest = zip(pred_df.columns.tolist(), pred_df.to_numpy()[-1], strict=True)
     logger.info(
         "%s: candle %s predicted %s, do_predict %d",
         dk.pair,
