@@ -175,7 +175,12 @@ def test_the_configuration_is_a_dry_run_without_secrets():
     assert not config.get("api_server", {}).get("enabled", False)
 
 
-STRATEGIES = ["LeaDirectionStrategy", "LeaFreqAIStrategy", "LeaLongShortStrategy"]
+STRATEGIES = [
+    "LeaAlpha158Strategy",
+    "LeaDirectionStrategy",
+    "LeaFreqAIStrategy",
+    "LeaLongShortStrategy",
+]
 SOURCES = sorted(path.name for path in (ROOT / "freqai_lstm_plugins/freqaimodels").glob("*.py"))
 
 
