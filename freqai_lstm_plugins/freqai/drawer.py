@@ -68,7 +68,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         """
         # A column of the whole training frame, which nothing reads again.
         dk.data.pop("filter_drop_index_training", None)
-        model.host_state = (dk.data, dk.feature_pipeline, dk.label_pipeline)
+        model.companion = (dk.data, dk.feature_pipeline, dk.label_pipeline)
         super().save_data(model, coin, dk)
 
     def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
@@ -87,9 +87,9 @@ class DurableDataDrawer(FreqaiDataDrawer):
             stem = Path(dk.data_path) / dk.model_filename
             content = read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
             model = from_checkpoint(content)
-            model.host_state = _read_host_state(stem)
+            model.companion = _read_host_state(stem)
             self.model_dictionary[coin] = model
-        dk.data, dk.feature_pipeline, dk.label_pipeline = model.host_state
+        dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
         dk.training_features_list = dk.data["training_features_list"]
         dk.label_list = dk.data["label_list"]
         return model
@@ -150,7 +150,7 @@ def why_unusable(stem: Path) -> str | None:
         stem: Folder of the model, and the name that its files begin with.
     """
     try:
-        read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
+        from_checkpoint(read_checkpoint(stem.with_name(f"{stem.name}_model.zip")))
         _read_host_state(stem)
     except (CheckpointError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
         return str(error)

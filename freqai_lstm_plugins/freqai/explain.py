@@ -38,7 +38,7 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.resolvers import StrategyResolver
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
-from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint
+from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.config import WindowConfig, parse_settings
 from freqai_lstm_plugins.data.arrays import BoolArray, IntArray, finite_rows, to_float32
 from freqai_lstm_plugins.errors import (
@@ -59,6 +59,7 @@ from freqai_lstm_plugins.files import replacing, write_text
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
 from freqai_lstm_plugins.freqai.slices import full_windows
 from freqai_lstm_plugins.models.estimator import SequenceEstimator
+from freqai_lstm_plugins.models.state import SequenceState, read_state
 from freqai_lstm_plugins.names import require_names
 
 OURS, TREES = "_model.zip", "_model.joblib"
@@ -228,7 +229,7 @@ def _host_errors() -> Iterator[None]:
 # the model
 
 
-def _read_names(file: Path) -> tuple[Path, Checkpoint | None]:
+def _read_names(file: Path) -> tuple[Path, SequenceState | None]:
     """Return what the names of a model's files begin with, and what our own file holds."""
     if not file.is_file():
         raise NotACheckpointError(f"There is no model file {file}.")
@@ -236,7 +237,7 @@ def _read_names(file: Path) -> tuple[Path, Checkpoint | None]:
         raise NotACheckpointError(
             f"{file} is no model file: those of FreqAI end in {OURS}, or for trees in {TREES}."
         )
-    checkpoint = read_checkpoint(file) if file.suffix == ".zip" else None
+    checkpoint = read_state(read_checkpoint(file)) if file.suffix == ".zip" else None
     stem = file.with_name(file.name.removesuffix(TREES if checkpoint is None else OURS))
     names = (f"{METADATA}.json", f"{FEATURE_PIPELINE}.pkl", f"{LABEL_PIPELINE}.pkl")
     missing = [name for name in names if not stem.with_name(f"{stem.name}_{name}").is_file()]
@@ -254,7 +255,7 @@ def _read_names(file: Path) -> tuple[Path, Checkpoint | None]:
     return stem, checkpoint
 
 
-def _load(stem: Path, checkpoint: Checkpoint | None, kitchen: FreqaiDataKitchen) -> Any:
+def _load(stem: Path, checkpoint: SequenceState | None, kitchen: FreqaiDataKitchen) -> Any:
     """Load a model and its pipelines by freqtrade's own loader, or by ours on top of it."""
     drawer = FreqaiDataDrawer if checkpoint is None else DurableDataDrawer
     kitchen.data_path, kitchen.model_filename = stem.parent, stem.name
@@ -282,7 +283,7 @@ def _load(stem: Path, checkpoint: Checkpoint | None, kitchen: FreqaiDataKitchen)
 
 
 def _bind_own_net(
-    model: SequenceEstimator, checkpoint: Checkpoint, config: dict[str, Any], folder: Path
+    model: SequenceEstimator, checkpoint: SequenceState, config: dict[str, Any], folder: Path
 ) -> None:
     """Let the user's own model class build its net, in a copy of the user directory."""
     models = config["user_data_dir"] / USERPATH_FREQAIMODELS
@@ -300,7 +301,7 @@ def _bind_own_net(
     model.bind(FreqaiModelResolver.load_freqaimodel(own).build_net, checkpoint.net)
 
 
-def _require_timeframe(checkpoint: Checkpoint | None, config: dict[str, Any]) -> None:
+def _require_timeframe(checkpoint: SequenceState | None, config: dict[str, Any]) -> None:
     step = None if checkpoint is None else checkpoint.data_settings.get("step")
     seconds = timeframe_to_seconds(config["timeframe"])
     if step is not None and pd.Timedelta(step) != pd.Timedelta(seconds=seconds):

@@ -29,6 +29,7 @@ from freqtrade.strategy.interface import IStrategy
 from torch import nn
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, MismatchError
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, why_unusable
 from freqai_lstm_plugins.freqai.identifier import check_identifier, defaults, fingerprint
@@ -278,11 +279,7 @@ class SequenceModel(BasePyTorchModel):
                 dk.pair,
             )
         model.fit_windows(
-            train,
-            valid,
-            feature_names,
-            dk.label_list,
-            classes=self.label_classes(),
+            Prepared(train, valid, Schema(feature_names, dk.label_list, self.label_classes())),
             start_from=start_from,
             on_epoch=self._log_to_tensorboard,
         )
@@ -411,7 +408,8 @@ class SequenceModel(BasePyTorchModel):
         if former is None:
             return None
         # FreqAI hangs its open log files on the very object that is predicting.
-        vars(former).pop("tb_logger", None)
+        if hasattr(former, "tb_logger"):
+            del former.tb_logger
         try:
             former = self._bound(former)
             require_names("features", feature_names, former.feature_names_in_)
