@@ -11,7 +11,7 @@ from benchmarks.measure import Row, alternate
 from benchmarks.peers import builtin_trainer
 from benchmarks.sizes import Size
 from benchmarks.train import LIMIT
-from freqai_lstm_plugins.training import PREDICT_BATCH
+from freqai_lstm_plugins.training.prediction import PREDICT_BATCH
 
 BUILTIN = "PyTorchTransformerRegressor.predict"
 GOALS = {BUILTIN: "at least 8", LIMIT: "at least 0.71"}

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import Row, Spread
+from freqai_lstm_plugins.figures import new_figure
 from freqai_lstm_plugins.files import replacing, write_text
-from freqai_lstm_plugins.plots import new_figure
-from freqai_lstm_plugins.training import free_threads
+from freqai_lstm_plugins.training.devices import free_threads
 
 BEGIN = "<!-- benchmarks: begin -->"
 END = "<!-- benchmarks: end -->"
@@ -57,6 +57,16 @@ def write_json(path: Path, rows: Iterable[Row]) -> None:
     """Write the rows, whole or not at all."""
     content = json.dumps([row.to_dict() for row in rows], indent=2, ensure_ascii=False)
     write_text(path, content + "\n")
+
+
+def write_pages(path: Path, rows: Iterable[Row]) -> None:
+    """Write the page of all rows, and beside it those of rows that have a page of their own."""
+    pages: dict[Path, list[Row]] = {path: []}
+    for row in rows:
+        pages.setdefault(path.with_name(row.page) if row.page else path, []).append(row)
+    for page, found in pages.items():
+        if found:
+            write_page(page, found)
 
 
 def write_page(path: Path, rows: Iterable[Row]) -> None:

@@ -20,11 +20,11 @@ from benchmarks.measure import Ratio, Row, Spread, alternate
 from benchmarks.peak import ROOT
 from benchmarks.sizes import Size, WholeSize
 from benchmarks.timed_freqtrade import METHODS, RESULT
-from freqai_lstm_plugins.demo import PAIRS, SYNTHETIC_SEED, merge
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.install import TEMPLATE_DIR, install
 from freqai_lstm_plugins.replay import ReplayExchange, synthetic_market, write_overlay
-from freqai_lstm_plugins.training import free_threads
+from freqai_lstm_plugins.replay.demo import PAIRS, SYNTHETIC_SEED, merge
+from freqai_lstm_plugins.training.devices import free_threads
 
 OURS = "LeaLSTMRegressor"
 MODELS = (OURS, "PyTorchTransformerRegressor", "PyTorchMLPRegressor", "LightGBMRegressor")

@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from freqai_lstm_plugins.classifier import SequenceClassifier
-    from freqai_lstm_plugins.explanation import explain
-    from freqai_lstm_plugins.models import load_model
-    from freqai_lstm_plugins.regressor import SequenceRegressor
-    from freqai_lstm_plugins.trees import explain_trees
+    from freqai_lstm_plugins.explanations.explanation import explain
+    from freqai_lstm_plugins.explanations.trees import explain_trees
+    from freqai_lstm_plugins.models.classifier import SequenceClassifier
+    from freqai_lstm_plugins.models.registry import load_model
+    from freqai_lstm_plugins.models.regressor import SequenceRegressor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,11 +27,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "SequenceClassifier": "classifier",
-    "SequenceRegressor": "regressor",
-    "explain": "explanation",
-    "explain_trees": "trees",
-    "load_model": "models",
+    "SequenceClassifier": "models.classifier",
+    "SequenceRegressor": "models.regressor",
+    "explain": "explanations.explanation",
+    "explain_trees": "explanations.trees",
+    "load_model": "models.registry",
 }
 
 

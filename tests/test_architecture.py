@@ -14,102 +14,105 @@ import freqai_lstm_plugins
 PACKAGE = Path(freqai_lstm_plugins.__file__).parent
 NAME = "freqai_lstm_plugins"
 
-# Imports run downwards only, from a lower number to a higher one.
-LEVELS = {
-    "cli": 0,
-    "demo": 1,
-    "child": 2,
-    "install": 2,
-    "freqaimodels": 2,
-    "freqai": 3,
-    "replay": 3,
-    "models": 4,
-    "trees": 4,
-    "explanation": 5,
-    "regressor": 5,
-    "classifier": 5,
-    "estimator": 6,
-    "inputs": 7,
-    "intervals": 7,
-    "progress": 8,
-    "scaling": 8,
-    "plots": 8,
-    "training": 9,
-    "checkpoint": 9,
-    "answers": 10,
-    "nets": 10,
-    "parallel": 11,
-    "windows": 11,
-    "config": 11,
-    "files": 12,
-    "errors": 12,
-}
+# Imports run to a later line only; parts on one line are strangers to each other.
+ORDER = [
+    {"cli"},
+    {"commands"},
+    {"freqaimodels"},
+    {"freqai", "research", "qlib"},
+    {"explanations"},
+    {"models"},
+    {"training"},
+    {"nets", "features", "replay"},
+    {"data"},
+    {"config", "checkpoint", "figures", "install"},
+    {"names"},
+    {"files"},
+    {"errors"},
+]
+LEVELS = {part: level for level, parts in enumerate(ORDER) for part in parts}
 HOST_FOLDERS = {"freqai", "freqaimodels", "userdir"}
 FILES = sorted(PACKAGE.rglob("*.py"))
+OURS = [
+    path for path in FILES if path.relative_to(PACKAGE).parts[0] not in ("userdir", "__init__.py")
+]
+EACH_FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path) for path in FILES}
 
 
 def part(path):
-    first = path.relative_to(PACKAGE).parts[0]
-    return first.removesuffix(".py")
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path, *, at_run_time=True):
-    """Yield the modules that a file imports; those for type checkers apart."""
-    tree = ast.parse(path.read_text())
-    skipped = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            skipped.update(id(child) for child in ast.walk(node))
-        # checkpoint makes models for freqtrade, which asks it to at run time.
-        if isinstance(node, ast.FunctionDef) and not at_run_time:
-            skipped.update(id(child) for child in ast.walk(node))
-    for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
+def imports(path):
+    """Yield each imported module with the names taken from it.
+
+    Imports inside functions and those for type checkers count.
+    """
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, []) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path.name} imports by a relative name"
-            yield node.module
-            if node.module == NAME:
-                yield from (f"{NAME}.{alias.name}" for alias in node.names)
+            names = [alias.name for alias in node.names]
+            modules = [f"{node.module}.{name}" for name in names]
+            yield from ((module, []) for module in modules if module in MODULES)
+            plain = [name for name in names if f"{node.module}.{name}" not in MODULES]
+            if plain:
+                yield node.module, plain
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_downwards(path):
-    if part(path) in {"__init__", "userdir"}:
-        return
-    for module in imports(path, at_run_time=False):
-        if module.startswith(f"{NAME}."):
-            target = module.split(".")[1]
-            if target not in LEVELS:
-                # A name of the package itself.
-                target = {"SequenceRegressor": "regressor", "__version__": "errors"}[target]
-            same = target == part(path)
-            assert same or LEVELS[part(path)] < LEVELS[target], f"{path.name} imports {module}"
+def own_imports(path):
+    return [module for module, _ in imports(path) if module.startswith(f"{NAME}.")]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_adapter_imports_freqtrade(path):
-    hosts = {module.split(".")[0] for module in imports(path)} & {"freqtrade", "datasieve"}
-    assert not hosts or part(path) in HOST_FOLDERS
+@pytest.mark.parametrize("path", OURS, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    for module in own_imports(path):
+        target = module.split(".")[1]
+        same = target == part(path)
+        assert same or LEVELS[part(path)] < LEVELS[target], f"{path.name} imports {module}"
 
 
-def test_no_import_inside_a_function_runs_upwards_but_one():
-    upward = set()
-    for path in FILES:
-        if part(path) in {"__init__", "userdir"}:
-            continue
-        for module in imports(path):
-            target = module.split(".")[1] if module.startswith(f"{NAME}.") else None
-            if LEVELS.get(target, 99) < LEVELS[part(path)]:
-                upward.add((part(path), target))
-    # freqtrade asks what it finds in a model file to make the model.
-    assert upward == {("checkpoint", "models")}
+def test_no_files_import_each_other_in_a_circle():
+    arrows = {module_name(path): set(own_imports(path)) for path in OURS}
+    while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for leaf in leaves:
+            del arrows[leaf]
+    assert not arrows, f"these import each other in a circle: {sorted(arrows)}"
+
+
+@EACH_FILE
+def test_private_names_stay_in_their_module(path):
+    taken = [
+        f"{name} of {module}"
+        for module, names in imports(path)
+        for name in names
+        if module.startswith(NAME) and name.startswith("_") and not name.startswith("__")
+    ]
+    assert not taken
+
+
+def hosts_of(path):
+    return {module.split(".")[0] for module, _ in imports(path)}
+
+
+@EACH_FILE
+def test_only_the_adapters_import_their_host(path):
+    assert not hosts_of(path) & {"freqtrade", "datasieve"} or part(path) in HOST_FOLDERS
+    assert "qlib" not in hosts_of(path) or part(path) == "qlib"
+    assert "torch" not in hosts_of(path) or part(path) != "research"
 
 
 def test_every_part_has_its_level():
-    assert {part(path) for path in FILES} - {"__init__", "userdir"} == set(LEVELS)
+    assert {part(path) for path in OURS} <= set(LEVELS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -118,7 +121,7 @@ def test_only_the_command_prints(path):
     names = {ast.unparse(call.func) for call in calls}
     printing = {name for name in names if name.split(".")[-1] in {"print", "echo", "secho"}}
     printing |= names & {"sys.stdout.write", "sys.stderr.write"}
-    assert not printing or part(path) == "cli"
+    assert not printing or part(path) in {"cli", "commands"}
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -1,1 +1,1 @@
-"""Candles and the rows that are made of them: reading, calendars and splits."""
+"""Rows, windows and splits: arrays in, arrays out."""

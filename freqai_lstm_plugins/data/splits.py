@@ -5,7 +5,7 @@ rows of one symbol (or of a panel) belong to its parts. The rule: a row may trai
 if its label is known (`known_at`, the time of the last candle that the label uses) *before* the
 first time of the part that comes next. A row whose label uses the first candle of that part is out.
 
-`windows.purged` is the same rule for rows without times: a label of row r is known at row
+`purged` is the same rule for rows without times: a label of row r is known at row
 r + label_period, so the rows from first_later - label_period on are out. Where rows follow one
 another without a gap both drop the same rows; across a halt the positions drop too few, and the
 times are right.
@@ -22,11 +22,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from freqai_lstm_plugins.data.arrays import BoolArray, IntArray
 from freqai_lstm_plugins.data.candles import as_utc, last_moment
 from freqai_lstm_plugins.errors import DataError
 
-BoolArray: TypeAlias = npt.NDArray[np.bool_]  # (N,)
-IntArray: TypeAlias = npt.NDArray[np.int64]
 Period: TypeAlias = tuple[str, str]
 Times: TypeAlias = "pd.DatetimeIndex | pd.Series[pd.Timestamp]"
 
@@ -398,3 +397,22 @@ def _inner_fold(rows: pd.Index[Any], known: pd.Index[Any], part: pd.Index[Any]) 
     train = known_before(known, part[0]) & np.asarray(rows < part[0])
     test = np.asarray(rows.isin(part) & known.notna())
     return InnerFold(np.flatnonzero(train), np.flatnonzero(test))
+
+
+def purged(earlier: BoolArray, later: BoolArray, label_period: int) -> BoolArray:
+    """Drop the targets of `earlier` whose labels reach into `later`.
+
+    A label at row r describes the candles up to r + `label_period`, so the targets of the last
+    `label_period` rows before the later part know candles of that part.
+
+    Args:
+        earlier: (N,) target rows of the part that comes first.
+        later: (N,) target rows of the part that comes after it.
+        label_period: Rows that a label looks ahead.
+    """
+    if not later.any():
+        return earlier
+    first_later = int(np.flatnonzero(later)[0])
+    kept = earlier.copy()
+    kept[max(first_later - label_period, 0) :] = False
+    return kept

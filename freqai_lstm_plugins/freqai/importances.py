@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
+from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import MissingExtraError
-from freqai_lstm_plugins.estimator import SequenceEstimator
-from freqai_lstm_plugins.explanation import DEFAULT_WINDOWS, explain_windows
+from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS, explain_windows
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.windows import WindowSet
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ import pandas as pd
 from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
+from freqai_lstm_plugins.data.arrays import BoolArray
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.freqai.model import SequenceModel
-from freqai_lstm_plugins.regressor import SequenceRegressor
-from freqai_lstm_plugins.windows import BoolArray
+from freqai_lstm_plugins.models.regressor import SequenceRegressor
 
 logger = logging.getLogger(__name__)
 
@@ -86,5 +86,5 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
 
 
 def _unscaled(values: npt.NDArray[np.floating], dk: FreqaiDataKitchen) -> pd.DataFrame:
-    frame, _, _ = dk.label_pipeline.inverse_transform(pd.DataFrame(values, columns=dk.label_list))
+    frame, _, _ = dk.label_pipeline.inverse_transform(values)
     return frame

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from freqai_lstm_plugins.config import (
     DEFAULT_WINDOW,
-    NetConfig,
     TrainConfig,
     WindowConfig,
     field_names,
@@ -21,16 +19,10 @@ from freqai_lstm_plugins.config import (
     unknown_key_error,
 )
 from freqai_lstm_plugins.errors import ConfigError
-from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.nets import net_class
 
 WHERE = "freqai.model_training_parameters"
 SECTIONS = ("model_kwargs", "trainer_kwargs", "window_kwargs")
-SETTINGS_FILE = "freqai_lstm_settings.json"
-
-# Settings of the bot that change no prediction of a given training slice.
-_HARMLESS_FEATURE_PARAMETERS = {"plot_feature_importances"}
-_HARMLESS_TRAIN_SETTINGS = {"device", "num_threads"}
 
 
 @dataclass(frozen=True)
@@ -155,106 +147,3 @@ def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any
                 f"Keep one of them."
             )
     return {**outer, **inner}
-
-
-def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) -> dict[str, Any]:
-    """Return the settings on which predictions depend, flat, by the names users know."""
-    freqai = config["freqai"]
-    # As the user wrote them: the host fills in defaults, and other versions may have others.
-    written = (config.get("original_config") or config)["freqai"]
-    features = {
-        key: value
-        for key, value in written["feature_parameters"].items()
-        if key not in _HARMLESS_FEATURE_PARAMETERS
-    }
-    train = {
-        key: value
-        for key, value in dataclasses.asdict(settings.train).items()
-        if key not in _HARMLESS_TRAIN_SETTINGS
-    }
-    sections = {
-        "model_kwargs": settings.model_kwargs,
-        "trainer_kwargs": train,
-        "window_kwargs": dataclasses.asdict(settings.windows),
-        "feature_parameters": features,
-        "data_split_parameters": written.get("data_split_parameters", {}),
-    }
-    flat = {
-        f"{name}.{key}": value for name, part in sections.items() for key, value in part.items()
-    }
-    flat |= {
-        "freqaimodel": model,
-        "conv_width": settings.window,
-        "timeframe": config.get("timeframe"),
-        "train_period_days": freqai.get("train_period_days"),
-        "continual_learning": freqai.get("continual_learning", False),
-    }
-    plain: dict[str, Any] = json.loads(json.dumps(flat, default=str))
-    return plain
-
-
-def check_identifier(
-    folder: Path, identifier: str, current: dict[str, Any], known: dict[str, Any]
-) -> None:
-    """Refuse an identifier whose models and predictions were made with other settings.
-
-    FreqAI finds old predictions by the identifier and a name alone, so it would hand them out
-    after the settings have changed.
-
-    Args:
-        folder: The identifier's folder. The settings are recorded there the first time.
-        identifier: `freqai.identifier`.
-        current: `fingerprint` of this run.
-        known: `defaults` of the net: a setting that a later version brought was at its default
-            before.
-
-    Raises:
-        ConfigError: The settings differ, or the folder holds models of another kind.
-    """
-    record = folder / SETTINGS_FILE
-    remedy = (
-        "FreqAI would reuse its models and predictions. Choose a new freqai.identifier, or move "
-        f"the folder {folder} away."
-    )
-    if not record.is_file():
-        if _holds_results(folder):
-            raise ConfigError(
-                f"The identifier {identifier!r} was used before, by another kind of model. {remedy}"
-            )
-        write_text(record, json.dumps(current, indent=2, sort_keys=True) + "\n")
-        return
-    try:
-        recorded = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError:
-        recorded = None
-    if not isinstance(recorded, dict):
-        raise ConfigError(f"{record} is damaged, so nobody can tell how it was used. {remedy}")
-    recorded = {key: value for key, value in known.items() if key in current} | recorded
-    changed = [
-        f"{key}: {recorded.get(key)!r} -> {current.get(key)!r}"
-        for key in sorted(recorded.keys() | current.keys())
-        if recorded.get(key) != current.get(key)
-    ]
-    if changed:
-        raise ConfigError(
-            f"The identifier {identifier!r} was used with other settings ({'; '.join(changed)}). "
-            f"{remedy}"
-        )
-
-
-def defaults(net: str | None) -> dict[str, Any]:
-    """Return the default of every setting, by the names of `fingerprint`."""
-    shape = NetConfig if net is None else net_class(net).config
-    configs = zip(SECTIONS, (shape, TrainConfig, WindowConfig), strict=True)
-    return {
-        f"{name}.{key}": value
-        for name, config in configs
-        for key, value in dataclasses.asdict(config()).items()
-    }
-
-
-def _holds_results(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    has_predictions = any((folder / "backtesting_predictions").glob("*"))
-    return has_predictions or any(folder.glob("sub-train-*/*_model.*"))

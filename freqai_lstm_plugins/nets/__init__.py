@@ -1,7 +1,7 @@
 """The nets, and the registry that names them.
 
 A net maps windows (B, W, F) to outputs (B, O) and knows nothing of training, scaling or files. What
-the outputs mean is the business of `freqai_lstm_plugins.answers`.
+the outputs mean is the business of `freqai_lstm_plugins.training.objectives`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from freqai_lstm_plugins.nets.alstm import ALSTMNet
 from freqai_lstm_plugins.nets.base import SequenceNet
 from freqai_lstm_plugins.nets.gru import GRUNet
 from freqai_lstm_plugins.nets.lstm import LSTMNet
-from freqai_lstm_plugins.nets.panel import PanelNet, panel_net
 from freqai_lstm_plugins.nets.recurrent import RecurrentNet
+from freqai_lstm_plugins.nets.symbols import PanelNet, panel_net
 from freqai_lstm_plugins.nets.tft import TFTNet
 
 NETS: dict[str, type[SequenceNet]] = {

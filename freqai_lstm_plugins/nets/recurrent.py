@@ -8,15 +8,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from freqai_lstm_plugins.data.windows import RowWindows
 from freqai_lstm_plugins.nets.base import SequenceNet
-from freqai_lstm_plugins.nets.cells import GRU, LSTM, Cell, runs_compiled
-from freqai_lstm_plugins.nets.layers import (
+from freqai_lstm_plugins.nets.cpu.cells import GRU, LSTM, Cell, runs_compiled
+from freqai_lstm_plugins.nets.cpu.layers import (
     RecurrentLayers,
     all_states,
     last_states_over_rows,
     states_over_rows,
 )
-from freqai_lstm_plugins.windows import RowWindows
 
 # Below, torch's own layers are faster: a step is too small for its operations' fixed cost.
 SMALLEST_OWN_BATCH = 64

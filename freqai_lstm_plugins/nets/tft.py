@@ -265,7 +265,7 @@ class TFTNet(SequenceNet):
     - `num_layers` may be more than the paper's one, with dropout between them; all layers start
       from the symbol's contexts.
     - Quantiles cannot cross: the heads give the median and steps away from it, see
-      `freqai_lstm_plugins.answers.Quantiles`.
+      `freqai_lstm_plugins.training.objectives.Quantiles`.
 
     Args:
         n_features: F.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.child import Freqtrade
 from freqai_lstm_plugins.replay import Faults
+from freqai_lstm_plugins.replay.process import Freqtrade
 from tests.e2e.bot import LIVE, PAIRS, Bot, has_trained_all, live_exchange
 
 pytestmark = pytest.mark.freqtrade

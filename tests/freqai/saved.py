@@ -14,9 +14,9 @@ from freqtrade.freqai.utils import get_tb_logger
 from freqtrade.resolvers import StrategyResolver
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
-from freqai_lstm_plugins.demo import merge
 from freqai_lstm_plugins.install import install
 from freqai_lstm_plugins.replay import synthetic_market
+from freqai_lstm_plugins.replay.demo import merge
 
 PAIRS = ("BTC/USDT", "ETH/USDT")
 DAYS = 6

@@ -15,13 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.replay import (
-    Candles,
-    ReplayExchange,
-    aggregate,
-    relabel,
-    write_overlay,
-)
+from freqai_lstm_plugins.replay import Candles, ReplayExchange, aggregate, relabel, write_overlay
 from freqai_lstm_plugins.replay.market import candle_rows, open_times
 
 pytestmark = pytest.mark.freqtrade

@@ -11,7 +11,7 @@ from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins import SequenceClassifier, load_model
-from freqai_lstm_plugins.freqai.data import SequenceDataKitchen
+from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from tests.freqai.host import (
     CLASSES,
     MODELS,

@@ -1,0 +1,214 @@
+"""Where models and predictions are kept, and the frames around a slice.
+
+Both classes replace a class of freqtrade's by one that behaves the same where nothing goes wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pandas as pd
+import rapidjson
+from datasieve.pipeline import Pipeline
+from freqtrade.configuration import TimeRange
+from freqtrade.freqai.data_drawer import (
+    FEATURE_PIPELINE,
+    LABEL_PIPELINE,
+    METADATA,
+    METADATA_NUMBER_MODE,
+    FreqaiDataDrawer,
+)
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+from freqai_lstm_plugins.checkpoint import read_checkpoint
+from freqai_lstm_plugins.errors import NotACheckpointError
+from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.freqai.sidecar import part_of, require_unchanged, write_hashes
+from freqai_lstm_plugins.models.registry import from_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class DurableDataDrawer(FreqaiDataDrawer):
+    """A data drawer whose files survive a crash, and whose models keep to their own scaling.
+
+    Args:
+        full_path: Folder of the identifier.
+        config: freqtrade's config.
+        extra_columns: Tells from the labels which columns predictions have beside them.
+    """
+
+    def __init__(
+        self,
+        full_path: Path,
+        config: dict[str, Any],
+        extra_columns: Callable[[list[str]], list[str]] = lambda labels: [],
+    ) -> None:
+        super().__init__(full_path, config)
+        self.extra_columns = extra_columns
+
+    @classmethod
+    def taking_over(
+        cls, other: FreqaiDataDrawer, extra_columns: Callable[[list[str]], list[str]]
+    ) -> DurableDataDrawer:
+        """Make a drawer of what the host's has read from disk, which is so read only once."""
+        made = cls.__new__(cls)
+        vars(made).update(vars(other))
+        made.extra_columns = extra_columns
+        return made
+
+    def return_null_values_to_strategy(
+        self, dataframe: pd.DataFrame, dk: FreqaiDataKitchen
+    ) -> None:
+        """Give the strategy zeros in every column that a prediction would have."""
+        super().return_null_values_to_strategy(dataframe, dk)
+        for name in self.extra_columns(dk.label_list):
+            for column in (name, f"{name}_mean", f"{name}_std"):
+                dk.return_dataframe[column] = 0
+
+    def save_data(self, model: Any, coin: str, dk: FreqaiDataKitchen) -> None:
+        """Save a model, and tie it to the pipelines that scale its rows.
+
+        The trading loop may look up model and pipelines while the training thread replaces them;
+        carried by the model, they always belong together.
+        """
+        # A column of the whole training frame, which nothing reads again.
+        dk.data.pop("filter_drop_index_training", None)
+        model.companion = (dk.data, dk.feature_pipeline, dk.label_pipeline)
+        super().save_data(model, coin, dk)
+        write_hashes(Path(dk.data_path) / dk.model_filename)
+
+    def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
+        """Load a model with its own pipelines, from memory in live mode, else from disk.
+
+        freqtrade's own loader would execute what a damaged or foreign model file holds.
+        """
+        entry = self.pair_dict[coin]
+        if not entry["model_filename"]:
+            return None
+        if dk.live:
+            dk.model_filename, dk.data_path = entry["model_filename"], Path(entry["data_path"])
+        # In a backtest what is in memory is of another slice, whichever was trained last.
+        model: Any = self.model_dictionary.get(coin) if dk.live else None
+        if model is None:
+            model = _read_model(Path(dk.data_path) / dk.model_filename)
+            self.model_dictionary[coin] = model
+        dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
+        dk.training_features_list = dk.data["training_features_list"]
+        dk.label_list = dk.data["label_list"]
+        return model
+
+    def forget_unusable_models(self, require: Callable[[Any], object] = lambda model: None) -> bool:
+        """Take models that cannot be used for not trained, so that they soon are.
+
+        Args:
+            require: Raises where a model that can be read is none that can be used.
+
+        Returns:
+            Whether there was one.
+        """
+        forgotten = False
+        for pair, entry in self.pair_dict.items():
+            if not entry["model_filename"]:
+                continue
+            reason = why_unusable(Path(entry["data_path"]) / entry["model_filename"], require)
+            if reason is not None:
+                logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
+                self.pair_dict[pair] = self.empty_pair_dict.copy()
+                forgotten = True
+        return forgotten
+
+    def load_all_pair_histories(self, timerange: TimeRange, dk: FreqaiDataKitchen) -> None:
+        """Load the candles that are on disk, with dates that new candles can be appended to.
+
+        Dates from disk and dates from the exchange name UTC by different objects, of which pandas
+        makes a column of no date type; every training after the first new candle would fail.
+        """
+        super().load_all_pair_histories(timerange, dk)
+        for frames in self.historic_data.values():
+            for timeframe, frame in frames.items():
+                if not frame.empty:
+                    frames[timeframe] = frame.assign(date=frame["date"].dt.tz_convert(UTC))
+
+    def save_drawer_to_disk(self) -> None:
+        """Save which model each pair uses."""
+        with self.save_lock:
+            write_text(self.pair_dictionary_path, self._json(self.pair_dict))
+
+    def save_global_metadata_to_disk(self, metadata: dict[str, Any]) -> None:
+        """Save the metadata that all pairs share."""
+        with self.save_lock:
+            write_text(self.global_metadata_path, self._json(metadata))
+
+    def save_metric_tracker_to_disk(self) -> None:
+        """Save the metrics of all pairs."""
+        with self.save_lock:
+            write_text(self.metric_tracker_path, self._json(self.metric_tracker))
+
+    def save_historic_predictions_to_disk(self) -> None:
+        """Save the predictions made so far, and the same again as a backup."""
+        content = cloudpickle.dumps(self.historic_predictions)
+        for path in (self.historic_predictions_path, self.historic_predictions_bkp_path):
+            with replacing(path) as stream:
+                stream.write(content)
+
+    def _json(self, value: Any) -> str:
+        text: str = rapidjson.dumps(value, default=self.np_encoder, number_mode=rapidjson.NM_NATIVE)
+        return text
+
+
+def why_unusable(stem: Path, require: Callable[[Any], object] = lambda model: None) -> str | None:
+    """Return why a saved model cannot be used, or None where it can.
+
+    Args:
+        stem: Folder of the model, and the name that its files begin with.
+        require: Raises where a model that can be read is none that can be used.
+    """
+    try:
+        require(_read_model(stem))
+    # A pickle that is damaged, or of other packages, may raise anything.
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None
+
+
+def _read_model(stem: Path) -> Any:
+    """Read a model of ours with its metadata and pipelines, which freqtrade wrote."""
+    require_unchanged(stem)
+    model: Any = from_checkpoint(read_checkpoint(part_of(stem, "model.zip")))
+    pipelines = [_read_pipeline(part_of(stem, f"{part}.pkl")) for part in _PIPELINES]
+    model.companion = (read_metadata(stem), *pipelines)
+    return model
+
+
+_PIPELINES = (FEATURE_PIPELINE, LABEL_PIPELINE)
+
+
+def read_metadata(stem: Path) -> dict[str, Any]:
+    """Read what freqtrade keeps of a training.
+
+    Raises:
+        NotACheckpointError: The names of features or labels are missing.
+        OSError: There is no such file.
+        ValueError: The file is no JSON.
+    """
+    path = part_of(stem, f"{METADATA}.json")
+    with path.open("r") as text:
+        metadata: Any = rapidjson.load(text, number_mode=METADATA_NUMBER_MODE)
+    for key in ("training_features_list", "label_list"):
+        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), list):
+            raise NotACheckpointError(f"{path} is damaged: it holds no {key}.")
+    return metadata
+
+
+def _read_pipeline(path: Path) -> Pipeline:
+    with path.open("rb") as stream:
+        pipeline = cloudpickle.load(stream)
+    if not isinstance(pipeline, Pipeline):
+        raise NotACheckpointError(f"{path} is damaged: it holds a {type(pipeline).__name__}.")
+    return pipeline

@@ -1,0 +1,267 @@
+"""From a training slice to windows: which candle is a target, which is context, which is neither.
+
+A candle takes part under its position in the slice. FreqAI's pipelines drop rows and renumber
+them, so the position travels through them as an extra label column.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from datasieve.pipeline import Pipeline
+from freqtrade.exchange import timeframe_to_seconds
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows, to_float32
+from freqai_lstm_plugins.data.splits import purged
+from freqai_lstm_plugins.data.windows import (
+    WindowSet,
+    build_window_set,
+    consecutive_in_time,
+    window_ends,
+)
+from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.freqai.columns import refuse_unusable_features
+
+logger = logging.getLogger(__name__)
+
+CANDLE = ("open", "high", "low", "close", "volume")
+_POSITION = "row position"
+
+
+def full_windows(
+    frame: pd.DataFrame, usable: BoolArray, window: int, timeframe: str, filled_candles: str
+) -> BoolArray:
+    """Tell at which candles of `frame` a full window of usable candles ends.
+
+    Args:
+        frame: Candles with their dates.
+        usable: (N,) whether a candle may stand in a window.
+        window: W.
+        timeframe: Time between two candles, such as `5m`.
+        filled_candles: `break` takes candles that the host made up for not usable.
+    """
+    if filled_candles == "break":
+        usable = usable & ~_is_filled(frame)
+    step = np.timedelta64(timeframe_to_seconds(timeframe), "s")
+    times = frame["date"].to_numpy(dtype="datetime64[ns]")
+    return window_ends(usable, window, consecutive_in_time(times, step))
+
+
+def _is_filled(frame: pd.DataFrame) -> BoolArray:
+    """Tell which candles the host made up where the exchange had none."""
+    if not all(name in frame.columns for name in CANDLE):
+        return np.zeros(len(frame), dtype=bool)
+    filled: BoolArray = frame["volume"].to_numpy(dtype=float) == 0
+    # Nearly always there is none, and this runs for every candle of every pair.
+    if filled.any():
+        prices = frame[list(CANDLE[:4])].to_numpy(dtype=float)
+        filled &= (prices == prices[:, :1]).all(axis=1)
+    return filled
+
+
+def prepare_training(
+    unfiltered_df: pd.DataFrame,
+    dk: FreqaiDataKitchen,
+    *,
+    feature_pipeline: Pipeline,
+    label_pipeline: Pipeline,
+    label_numbers: Callable[[pd.DataFrame, FreqaiDataKitchen], dict[str, pd.Series]],
+    window: int,
+    label_period: int,
+    seed: int,
+    has_window: Callable[[pd.DataFrame, BoolArray], BoolArray],
+    fits_labels: bool,
+) -> dict[str, Any]:
+    """Split, clean and scale a training slice, and find its windows.
+
+    Args:
+        unfiltered_df: Candles with features and labels.
+        dk: The pair's data kitchen. Its data dictionary and pipelines are set.
+        feature_pipeline: Not fitted yet.
+        label_pipeline: Not fitted yet.
+        label_numbers: Gives the label columns as numbers, NaN where a candle has none.
+        window: W.
+        label_period: Candles that a label looks ahead.
+        seed: Seed of the pipelines' own randomness.
+        has_window: Tells from candles and their usability where full windows end.
+        fits_labels: Store the labels' mean and deviation in `dk`.
+
+    Returns:
+        `dk.data_dictionary` with `train_windows`, `valid_windows` and `feature_names`.
+
+    Raises:
+        DataError: No row, or no window, is left to train on, or a feature holds no numbers.
+    """
+    frame = unfiltered_df.reset_index(drop=True)
+    refuse_unusable_features(frame, dk.training_features_list, dk.pair)
+    frame = frame.assign(**label_numbers(frame, dk))
+    features, labels = dk.filter_features(
+        frame, dk.training_features_list, dk.label_list, training_filter=True
+    )
+    if features.empty:
+        raise DataError(_nothing_left_message(frame, dk))
+    data = dk.make_train_test_datasets(features, labels)
+    _purge(data, label_period, len(frame))
+    if data["train_features"].empty:
+        raise DataError(
+            f"{dk.pair}: no training row is left once the last label_period_candles = "
+            f"{label_period} rows before the test split are taken out. Lengthen "
+            f"train_period_days, or lower data_split_parameters.test_size."
+        )
+    if fits_labels:
+        dk.fit_labels()
+    dk.feature_pipeline, dk.label_pipeline = feature_pipeline, label_pipeline
+    rows, targets, weights = _fit_pipelines(frame, dk, seed)
+    usable = finite_rows(rows)
+    ends = has_window(frame, usable)
+    tensor = torch.from_numpy(rows)
+    sets = {
+        name: build_window_set(tensor, targets[name], weights[name], ends, window)
+        for name in ("train", "test")
+    }
+    if not len(sets["train"]):
+        raise DataError(_no_window_message(dk, frame, usable, window))
+    _log_windowless(dk, sets["train"], targets["train"])
+    return {
+        **data,
+        "train_windows": sets["train"],
+        "valid_windows": sets["test"],
+        "feature_names": [str(name) for name in data["train_features"].columns],
+    }
+
+
+def _purge(data: dict[str, Any], label_period: int, n_rows: int) -> None:
+    """Take out the rows of the earlier part whose labels reach into the later one."""
+    if data["test_features"].empty:
+        return
+    parts = {name: np.asarray(data[f"{name}_features"].index) for name in ("train", "test")}
+    first, second = sorted(parts, key=lambda name: int(parts[name][0]))
+    masks = {name: np.zeros(n_rows, dtype=bool) for name in parts}
+    for name, positions in parts.items():
+        masks[name][positions] = True
+    kept = purged(masks[first], masks[second], label_period)[parts[first]]
+    for kind in ("features", "labels", "weights"):
+        data[f"{first}_{kind}"] = data[f"{first}_{kind}"][kept]
+
+
+def _fit_pipelines(
+    frame: pd.DataFrame, dk: FreqaiDataKitchen, seed: int
+) -> tuple[
+    npt.NDArray[np.float32], dict[str, npt.NDArray[np.float64]], dict[str, npt.NDArray[np.float64]]
+]:
+    """Fit the pipelines on training rows, and put every scaled row in its place.
+
+    Returns:
+        rows: (N, F) scaled features; NaN where a candle is not usable.
+        targets: (N, K) for each part; NaN where a candle is no target of it.
+        weights: (N,) for each part.
+    """
+    data = dk.data_dictionary
+    targets = {name: np.full((len(frame), len(dk.label_list)), np.nan) for name in _PARTS}
+    weights = {name: np.zeros(len(frame)) for name in _PARTS}
+    placed = []
+    with _numpy_seeded(seed):
+        for name in _PARTS:
+            if data[f"{name}_features"].empty:
+                continue
+            positions = _transform_part(dk, name)
+            placed.append((positions, data[f"{name}_features"].to_numpy()))
+            targets[name][positions] = data[f"{name}_labels"].to_numpy()
+            weights[name][positions] = data[f"{name}_weights"]
+        rows = np.full((len(frame), data["train_features"].shape[1]), np.nan, dtype=np.float32)
+        for positions, values in placed:
+            rows[positions] = to_float32(values)
+        context = _context_features(frame, dk, rows)
+        if len(context):
+            values, _, _ = dk.feature_pipeline.transform(context, outlier_check=True)
+            rows[context.index] = to_float32(values.to_numpy())
+    return rows, targets, weights
+
+
+_PARTS = ("train", "test")
+
+
+def _transform_part(dk: FreqaiDataKitchen, name: str) -> npt.NDArray[np.int64]:
+    """Scale one part in place, dropping its outliers, and return the positions that are left."""
+    data = dk.data_dictionary
+    features, labels = data[f"{name}_features"], data[f"{name}_labels"]
+    labels = labels.assign(**{_POSITION: labels.index.to_numpy()})
+    step = dk.feature_pipeline.fit_transform if name == "train" else dk.feature_pipeline.transform
+    try:
+        features, labels, weights = step(features, labels, np.asarray(data[f"{name}_weights"]))
+    except ValueError as error:
+        if "variance threshold" not in str(error):
+            raise
+        raise DataError(
+            f"{dk.pair}: every feature is constant over the {len(features)} training rows, so "
+            f"there is nothing to learn from."
+        ) from error
+    positions = labels.pop(_POSITION).to_numpy().astype(np.int64)
+    scale = dk.label_pipeline.fit_transform if name == "train" else dk.label_pipeline.transform
+    labels, _, _ = scale(labels)
+    data[f"{name}_features"], data[f"{name}_labels"] = features, labels
+    data[f"{name}_weights"] = np.asarray(weights)
+    return positions
+
+
+def _context_features(
+    frame: pd.DataFrame, dk: FreqaiDataKitchen, rows: npt.NDArray[np.float32]
+) -> pd.DataFrame:
+    """Return the finite features of candles that are no target: outliers, purged, unlabelled."""
+    features = frame[dk.training_features_list]
+    is_finite = finite_rows(features.to_numpy(dtype=float, na_value=np.nan))
+    return features[is_finite & np.isnan(rows).any(axis=1)]
+
+
+@contextmanager
+def _numpy_seeded(seed: int) -> Iterator[None]:
+    """Seed numpy's global generator, which the pipelines draw from, and restore it after."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def _log_windowless(
+    dk: FreqaiDataKitchen, train: WindowSet, targets: npt.NDArray[np.float64]
+) -> None:
+    n_targets = int(np.isfinite(targets).all(axis=1).sum())
+    missing = n_targets - len(train)
+    if missing >= train.window:
+        logger.info(
+            "%s: %d of %d training rows have no full window before them (gaps or missing values).",
+            dk.pair,
+            missing,
+            n_targets,
+        )
+
+
+def _nothing_left_message(frame: pd.DataFrame, dk: FreqaiDataKitchen) -> str:
+    columns = frame[[*dk.training_features_list, *dk.label_list]]
+    counts = columns.replace([np.inf, -np.inf], np.nan).isna().sum()
+    worst = str(counts.idxmax()) if len(counts) else "none"
+    return (
+        f"{dk.pair}: none of {len(frame)} training candles has finite features and labels; "
+        f"{worst!r} is missing in {int(counts.max())} of them. Check that feature, or load more "
+        f"candles before the training period."
+    )
+
+
+def _no_window_message(
+    dk: FreqaiDataKitchen, frame: pd.DataFrame, usable: BoolArray, window: int
+) -> str:
+    return (
+        f"{dk.pair}: no training window. {int(usable.sum())} of {len(frame)} candles are usable, "
+        f"but nowhere do {window} of them follow each other up to a candle with a label. Lengthen "
+        f"train_period_days, lower conv_width, or look for gaps in the candles."
+    )

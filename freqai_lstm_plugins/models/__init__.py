@@ -1,0 +1,1 @@
+"""Models on one contract: fit windows, predict windows, keep a state."""

@@ -1,0 +1,109 @@
+"""Prediction intervals that held on rows which the net was not trained on.
+
+Split conformal prediction: the interval is widened, or narrowed, until it would have covered the
+wanted share of the validation targets. For a net without quantiles the interval is the prediction
+plus and minus a margin; for quantiles it is their own interval moved outwards by a margin.
+
+Sources: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman, Distribution-Free Predictive Inference for
+Regression, JASA 113, 2018; Romano, Patterson and Candès, Conformalized Quantile Regression, NeurIPS
+2019. Their guarantee is for rows that could be exchanged for each other. Candles cannot: where the
+market becomes wilder than the validation rows were, fewer targets are covered.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from freqai_lstm_plugins.data.arrays import FloatArray
+from freqai_lstm_plugins.errors import DataError
+
+ROUND_OFF = 1e-9
+
+Bounds = tuple[FloatArray, FloatArray]  # lower and upper ends, (N, K) each
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far intervals reach, in the units of the net's targets.
+
+    Attributes:
+        interval: Share of the targets to be covered.
+        margins: (K,) what is added at both ends; negative where quantiles were too wide.
+        blank_lower: (K,) lower end of the forecast that knows nothing: a quantile of the training
+            targets.
+        blank_upper: (K,) its upper end.
+        n_rows: Validation rows that the margins are from.
+    """
+
+    interval: float
+    margins: list[float]
+    blank_lower: list[float]
+    blank_upper: list[float]
+    n_rows: int
+
+    @classmethod
+    def fit(
+        cls,
+        interval: float,
+        points: FloatArray,
+        bounds: Bounds | None,
+        targets: FloatArray,
+        train_targets: FloatArray,
+    ) -> Self:
+        """Measure validation rows.
+
+        Args:
+            interval: Share to be covered.
+            points: (N, K) predictions.
+            bounds: The quantiles' own ends; None for a net without quantiles.
+            targets: (N, K).
+            train_targets: (M, K).
+
+        Raises:
+            DataError: There are too few validation rows.
+        """
+        require_rows(interval, len(targets))
+        lower, upper = bounds or (points, points)
+        scores = np.sort(np.maximum(lower - targets, targets - upper), axis=0)
+        rank = _rank(interval, len(targets))
+        tail, mean = (1 - interval) / 2, train_targets.mean(axis=0)
+        # The mean of skewed targets may lie outside; it is what is forecast without a window.
+        return cls(
+            interval,
+            scores[rank - 1].tolist(),
+            np.minimum(np.quantile(train_targets, tail, axis=0), mean).tolist(),
+            np.maximum(np.quantile(train_targets, 1 - tail, axis=0), mean).tolist(),
+            len(targets),
+        )
+
+    def bounds(self, points: FloatArray, bounds: Bounds | None) -> Bounds:
+        """Return the calibrated ends, (N, K) each; a prediction always lies between its ends."""
+        lower, upper = bounds or (points, points)
+        margins = np.asarray(self.margins)
+        return np.minimum(lower - margins, points), np.maximum(upper + margins, points)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for a model file."""
+        return asdict(self)
+
+
+def _rank(interval: float, n_rows: int) -> int:
+    """Return which of the sorted scores, counted from 1, covers the share of new rows."""
+    # Round-off must not ask for one more: 0.55 * 20 is a little above 11.
+    return math.ceil(interval * (n_rows + 1) - ROUND_OFF)
+
+
+def require_rows(interval: float, n_rows: int) -> None:
+    """Raise DataError where `n_rows` validation rows cannot vouch for an interval."""
+    if _rank(interval, n_rows) <= n_rows:
+        return
+    needed = math.ceil((interval - ROUND_OFF) / (1 - interval))
+    raise DataError(
+        f"interval = {interval:g} needs at least {needed} validation rows to be calibrated on, and "
+        f"there are {n_rows}. Keep more rows for validation (valid_size, or in FreqAI "
+        f"data_split_parameters.test_size), or ask for a smaller interval."
+    )

@@ -1,0 +1,63 @@
+"""Compares, shortens and suggests names, and holds those of files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from freqai_lstm_plugins.errors import (
+    MismatchError,
+)
+
+if TYPE_CHECKING:
+    pass
+
+CONFIG_NAME = "config-lea.json"
+"""The config that is written into a user directory."""
+
+MODEL_SUFFIX = "_model.zip"
+"""How FreqAI ends the names of the model files that it saves."""
+
+
+def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise MismatchError where `found` names differ from those the model was trained on."""
+    found, expected = list(found), list(expected)
+    if found == expected:
+        return
+    missing = [name for name in expected if name not in set(found)]
+    extra = [name for name in found if name not in set(expected)]
+    parts = []
+    if missing:
+        parts.append(f"missing {shortened(missing)}")
+    if extra:
+        parts.append(f"not known to the model {shortened(extra)}")
+    if not parts:
+        how = "in another order" if len(found) == len(expected) else "another number of times"
+        parts.append(f"the same names {how}, first {_first_difference(found, expected)}")
+    raise MismatchError(
+        f"The model was trained on {len(expected)} {what}, {len(found)} are given: "
+        f"{'; '.join(parts)}. Give the same {what}, or train a new model "
+        f"(in FreqAI: under a new `identifier`)."
+    )
+
+
+def shortened(names: list[str], limit: int = 5) -> str:
+    """List the first names, and say how many more there are."""
+    listed = ", ".join(names[:limit])
+    return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def separated(text: str) -> list[str]:
+    """Return the names in a text that separates them by commas.
+
+    >>> separated("BTC/USDT, ETH/USDT,")
+    ['BTC/USDT', 'ETH/USDT']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _first_difference(found: list[str], expected: list[str]) -> str:
+    pairs = zip_longest(found, expected, fillvalue="nothing")
+    now, then = next((f, e) for f, e in pairs if f != e)
+    return f"{now!r} where the model has {then!r}"

@@ -1,0 +1,88 @@
+"""Cuts windows into the batches of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from freqai_lstm_plugins.data.windows import (
+    RowWindows,
+    WindowSet,
+    gather_sequences,
+    gather_windows,
+    join_windows,
+)
+from freqai_lstm_plugins.nets.cpu.cells import runs_compiled
+from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH, serves_rows
+
+# So many features of a window's row, all of whose products are spared, pay for the sharing.
+FEATURES_WORTH_SHARING = 40
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on.
+
+    Attributes:
+        x: (B, W, F) windows, the same as rows that they share, or (B, 2W - 1, F) sequences.
+        targets: (T, K) one for each window.
+        weights: (T,) of mean 1 over all training windows.
+        is_target: (B, W) which of a sequence's last steps have a target; None for windows.
+    """
+
+    x: Tensor | RowWindows
+    targets: Tensor
+    weights: Tensor
+    is_target: Tensor | None = None
+
+    def predict(self, net: nn.Module) -> Tensor:
+        if isinstance(self.x, RowWindows):
+            return net.forward_rows(*self.x)  # type: ignore[operator]
+        if self.is_target is None:
+            output: Tensor = net(self.x)
+            return output
+        steps: Tensor = net.forward_steps(self.x, self.is_target.shape[1])  # type: ignore[operator]
+        return steps[self.is_target]
+
+
+def exact_batches(
+    net: nn.Module, train: WindowSet, batch_size: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    order = torch.randperm(len(train), generator=generator).to(train.ends.device)
+    weights = train.weights / train.weights.mean()
+    over_rows = None
+    for unsorted in order.split(batch_size):
+        # Neighbours that follow each other share rows.
+        batch = unsorted.sort().values
+        windows = RowWindows(train.rows, train.ends[batch], train.window)
+        if over_rows is None:
+            # One batch tells for all, as they are drawn at random.
+            over_rows = _learns_over_rows(net, windows)
+        x = windows if over_rows and len(batch) >= SMALLEST_OWN_BATCH else gather_windows(*windows)
+        yield Batch(x, train.targets[batch], weights[batch])
+
+
+def _learns_over_rows(net: nn.Module, windows: RowWindows) -> bool:
+    """Whether products that these windows share are worth the work of sharing them."""
+    if not (serves_rows(net) and windows.rows.device.type == "cpu" and runs_compiled()):
+        return False
+    used, places = windows.places(slice(None))
+    spared = 1 - len(used) / places.numel()
+    return spared * windows.rows.shape[1] >= FEATURES_WORTH_SHARING
+
+
+def dense_batches(train: WindowSet, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+    # Tiles begin elsewhere in each epoch, so that a target is seen with contexts of all lengths.
+    offset = int(torch.randint(train.window, (), generator=generator))
+    joined = join_windows(train.ends, train.window, offset)
+    order = torch.randperm(len(joined), generator=generator).to(train.ends.device)
+    weights = train.weights / train.weights.mean()
+    for batch in order.split(max(batch_size // train.window, 1)):
+        x = gather_sequences(train.rows, joined.firsts[batch], joined.lasts[batch], train.window)
+        members = joined.members[batch]
+        is_target = members >= 0
+        members = members[is_target]
+        yield Batch(x, train.targets[members], weights[members], is_target)
