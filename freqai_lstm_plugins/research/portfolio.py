@@ -195,7 +195,7 @@ def hold_equally(market: Market, forecasts: pd.DataFrame, rules: Rules | None = 
     following = np.minimum(at + 1, len(market.dates) - 1)
     has_bar = market.has_bar[at][:, places]
     could_join = has_bar & market.can_trade[following][:, places]
-    joined: BoolArray = np.cumsum(could_join, axis=0) > 0
+    joined = np.greater(np.cumsum(could_join, axis=0), 0)
     joins = joined & ~np.vstack([np.zeros((1, len(places)), dtype=bool), joined[:-1]])
     is_held = joined & has_bar & joins.any(axis=1, keepdims=True)
     alike = pd.DataFrame(
@@ -209,7 +209,7 @@ def _walk(
 ) -> Account:
     """Walk an account of 1 over the bars of `span`, whose predictions (T, S) are given."""
     n_bars, n_symbols = forecasts.shape
-    target, is_due = weigh(forecasts, plan), np.isfinite(forecasts).any(axis=1)
+    target, is_due = weigh(forecasts, plan), np.isfinite(forecasts).sum(axis=1) > 0
     before, within = 1 + market.overnight[span], 1 + market.intraday[span]
     can_trade, is_long = market.can_trade[span], plan.kind != "long_short"
     held, cash = np.zeros((plan.horizon, n_symbols)), np.full(plan.horizon, 1.0 / plan.horizon)
