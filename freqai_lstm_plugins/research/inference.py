@@ -321,41 +321,41 @@ def deflate_sharpe(returns: pd.DataFrame, n_tried: int) -> pd.Series[float]:
     return pd.Series(found, dtype=float, name="deflated_sharpe").rename_axis("model")
 
 
-def describe(judgement: Judgement, figure: str) -> list[str]:
-    """Say in sentences what was found, the verdicts first.
+def describe_all(judgement: Judgement, figure: str) -> list[str]:
+    """Say in sentences what was found, the verdict over all models first.
 
     Args:
         judgement: What `judge` returned.
         figure: Name of the figure that was compared, such as `mean rank IC`.
     """
-    sentences = [_say(line, figure) for line in judgement.comparisons.to_dict("records")]
-    if judgement.best_set is not None:
-        names = ", ".join(judgement.best_set)
-        sentences.append(f"Models that cannot be told from the best at 5 %: {names}.")
+    sentences = []
     if judgement.spa is not None:
-        said = "at least one model beats" if judgement.spa < LEVEL else "no model is shown to beat"
+        said = "at least one model is" if judgement.spa < LEVEL else "no model is shown to be"
         sentences.append(
-            f"Taken together, {said} {CHAMPION} (p = {judgement.spa:.3f} for superior ability)."
+            f"By {figure}, {said} better than {judgement.champion} "
+            f"(p = {judgement.spa:.3f}, all models together)."
         )
+    groups = judgement.comparisons.groupby(["against", "verdict"], sort=False)
+    for (against, verdict), lines in groups:
+        than = "from" if verdict == ALIKE else "than"
+        said = "; ".join(_say(line, verdict) for line in lines.to_dict("records"))
+        sentences.append(f"{str(verdict).capitalize()} {than} {against}: {said}.")
+    if judgement.best_set is not None:
+        sentences.append(f"Not to be told from the best: {', '.join(judgement.best_set)}.")
     return sentences
 
 
-def _say(line: dict[Hashable, Any], figure: str) -> str:
-    lead = (
-        f"{line['difference']:+.4g} in {figure}, 95 % from {line['lower']:+.4g} to "
-        f"{line['upper']:+.4g}, p = {line['p_holm']:.3f} for all comparisons together"
-    )
-    if line["verdict"] != ALIKE:
-        return f"{line['model']} is {line['verdict']} than {line['against']}: {lead}."
-    return f"{line['model']} is {ALIKE} from {line['against']}: {lead}; {_say_years(line)}."
+def _say(line: dict[Hashable, Any], verdict: Any) -> str:
+    lead = f"{line['difference']:+.3g}, 95 % from {line['lower']:+.3g} to {line['upper']:+.3g}"
+    years = f", {_say_years(line['more_years'])}" if verdict == ALIKE else ""
+    return f"{line['model']} ({lead}{years})"
 
 
-def _say_years(line: dict[Hashable, Any]) -> str:
-    years = line["more_years"]
+def _say_years(years: float) -> str:
     if math.isnan(years):
-        return "they answer alike"
+        return "the same answers"
     if math.isinf(years):
-        return "more years alone would not tell, more seeds are needed"
+        return "to tell takes more seeds"
     if years > MOST_YEARS:
-        return f"a difference this small would need more than {MOST_YEARS:.0f} more years of data"
-    return f"to tell would need about {years:.1f} more years of data"
+        return f"to tell takes more than {MOST_YEARS:.0f} more years of data"
+    return f"to tell takes about {max(years, 0.1):.1f} more years of data"
