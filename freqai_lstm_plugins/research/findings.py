@@ -206,10 +206,15 @@ def _quantiles(common: pd.DataFrame) -> pd.DataFrame:
 
 
 def _outcomes(common: pd.DataFrame) -> pd.DataFrame:
-    """Return mean prediction and label of rows whose predictions are neighbours in rank."""
-    share = common.groupby("model")["prediction"].rank(method="first", pct=True)
+    """Return mean prediction and label of rows whose predictions are neighbours in rank.
+
+    Models that always say the same are left out.
+    """
+    by_model = common.groupby("model")["prediction"]
+    varied = common[by_model.transform("nunique") > 1]
+    share = varied.groupby("model")["prediction"].rank(method="first", pct=True)
     place = np.ceil(share * N_OUTCOMES).rename("place")
-    groups = common.groupby(["model", place])
+    groups = varied.groupby(["model", place])
     found = groups[["prediction", "label"]].mean()
     found["n_rows"] = groups.size()
     return found.reset_index("model").reset_index(drop=True)
@@ -237,7 +242,8 @@ def _trade_all(table: pd.DataFrame, trading: Trading, horizon: int, n_draws: int
         series,
         horizon=horizon,
         dates_per_year=trading.market.bars_per_year,
-        baselines=(EQUAL, CHAMPION),
+        baselines=(CHAMPION, EQUAL),
+        champion=EQUAL,
         n_draws=n_draws,
     )
     returns = _mean_of_seeds(series)
@@ -259,4 +265,5 @@ def _measure_all(
         paid = costs.times(factor)
         for (model, _), account in [*accounts.items(), ((EQUAL, 0), equal)]:
             lines.append({"model": model, "costs": name, **measure(account, equal, paid)})
-    return pd.DataFrame(lines).groupby(["model", "costs"]).mean()
+    # Where one seed has no figure the model has none: the mean of the others would flatter it.
+    return pd.DataFrame(lines).groupby(["model", "costs"]).agg(lambda seen: seen.to_numpy().mean())

@@ -31,8 +31,8 @@ PURPOSE = "Asking whether a difference is luck"
 BASELINES = ("lightgbm", "naive_zero")
 CHAMPION = "lightgbm"
 LEVEL = 0.05
-# Standard errors at which a true difference is found in 80 of 100 samples at this level.
-REACH = 1.959964 + 0.841621
+# How often a true difference shall be found by as many years as a verdict asks for.
+POWER = 0.8
 MIN_BLOCKS = 4
 LABELS_PER_BLOCK = 2
 MOST_YEARS = 100.0
@@ -50,7 +50,8 @@ class Judgement:
             more years of data would show a difference of that size; infinite where only more seeds
             would, NaN where the verdict is not open.
         best_set: Models that cannot be told from the best at 5 %; None for one model alone.
-        spa: Probability of such a lead over LightGBM if no model were better; None without it.
+        champion: Model whose lead is tested.
+        spa: Probability of such a lead over it if no model were better; None without it.
         block: Mean length of a block, in dates.
         n_dates: Dates of the test.
         n_draws: Draws of the bootstrap.
@@ -59,6 +60,7 @@ class Judgement:
     models: pd.DataFrame
     comparisons: pd.DataFrame
     best_set: tuple[str, ...] | None
+    champion: str
     spa: float | None
     block: int
     n_dates: int
@@ -71,6 +73,7 @@ def judge(
     horizon: int,
     dates_per_year: float,
     baselines: Sequence[str] = BASELINES,
+    champion: str = CHAMPION,
     n_draws: int = 2000,
     seed: int = 0,
 ) -> Judgement:
@@ -82,6 +85,8 @@ def judge(
         horizon: Dates that a label spans.
         dates_per_year: Dates of the series in a year.
         baselines: Models to hold the others against; those that are not there are passed over.
+            Two of them are compared once, against the later one.
+        champion: Model that all others together are tested against.
         n_draws: Draws of the bootstrap.
         seed: Seed of the draws.
 
@@ -105,13 +110,15 @@ def judge(
     models = _describe(complete, averages, drawn)
     comparisons = _compare(averages, drawn, [name for name in baselines if name in averages])
     comparisons["more_years"] = [
-        _more_years(line, len(complete) / dates_per_year) for line in comparisons.to_dict("records")
+        _more_years(line, len(complete) / dates_per_year, _reach(len(comparisons)))
+        for line in comparisons.to_dict("records")
     ]
     return Judgement(
         models=models,
         comparisons=comparisons.drop(columns=["date_error", "seed_error"]),
         best_set=find_best_set(averages, block, n_draws, seed),
-        spa=ask_superiority(averages, block, n_draws, seed),
+        champion=champion,
+        spa=ask_superiority(averages, champion, block, n_draws, seed),
         block=block,
         n_dates=len(complete),
         n_draws=n_draws,
@@ -184,9 +191,10 @@ def _describe(series: pd.DataFrame, averages: pd.DataFrame, drawn: _Drawn) -> pd
 
 def _compare(averages: pd.DataFrame, drawn: _Drawn, baselines: Sequence[str]) -> pd.DataFrame:
     lines: list[dict[str, Any]] = []
-    for baseline in baselines:
+    for number, baseline in enumerate(baselines):
         for model in averages:
-            if model == baseline:
+            # The same two are no second comparison.
+            if model == baseline or model in baselines[number + 1 :]:
                 continue
             values = (drawn.both[model] - drawn.both[baseline]).to_numpy()
             difference = float(averages[model].mean() - averages[baseline].mean())
@@ -229,12 +237,19 @@ def holm(p: FloatArray) -> FloatArray:
     return result
 
 
-def _more_years(line: dict[Hashable, Any], years: float) -> float:
+def _reach(n_comparisons: int) -> float:
+    """Return how many standard errors a true difference must have to be found among as many."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(1 - LEVEL / 2 / n_comparisons) + norm.ppf(POWER))
+
+
+def _more_years(line: dict[Hashable, Any], years: float, reach: float) -> float:
     """Return how many more years would show the difference that was seen, if it is true."""
     if line["verdict"] != ALIKE or line["difference"] == 0:
         return math.nan
     # More dates shrink the one part of the error, not the other.
-    allowed = (line["difference"] / REACH) ** 2 - line["seed_error"] ** 2
+    allowed = (line["difference"] / reach) ** 2 - line["seed_error"] ** 2
     if allowed <= 0:
         return math.inf
     return max(years * line["date_error"] ** 2 / allowed - years, 0.0)
@@ -272,15 +287,15 @@ def _first_alike(averages: pd.DataFrame) -> dict[str, str]:
 
 
 def ask_superiority(
-    averages: pd.DataFrame, block: int, n_draws: int = 2000, seed: int = 0
+    averages: pd.DataFrame, champion: str, block: int, n_draws: int = 2000, seed: int = 0
 ) -> float | None:
-    """Return the probability of such a lead over LightGBM if no model were better (Hansen's SPA).
+    """Return the probability of such a lead over the champion if none were better (Hansen's SPA).
 
-    None where there is no LightGBM, or no other model whose answers differ from its.
+    None where there is no champion, or no other model whose answers differ from its.
     """
-    if CHAMPION not in averages:
+    if champion not in averages:
         return None
-    base = averages[CHAMPION]
+    base = averages[champion]
     others = averages.loc[:, [name for name in averages if not averages[name].equals(base)]]
     if others.empty or not others.shape[1]:
         return None
@@ -321,7 +336,7 @@ def deflate_sharpe(returns: pd.DataFrame, n_tried: int) -> pd.Series[float]:
     return pd.Series(found, dtype=float, name="deflated_sharpe").rename_axis("model")
 
 
-def describe_all(judgement: Judgement, figure: str) -> list[str]:
+def describe(judgement: Judgement, figure: str) -> list[str]:
     """Say in sentences what was found, the verdict over all models first.
 
     Args:

@@ -264,8 +264,8 @@ def measure(account: Account, equal: Account, costs: Costs) -> dict[str, float]:
     Rates are a year's: `annual_return` compounded, `volatility`, `sharpe` (no interest on cash) and
     `information_ratio` (of the difference) from the bars' returns. `drawdown` is the largest loss
     from a height; `relative_drawdown` that of the account in units of the equal one. `break_even`
-    is the cost of each side at which account and equal one end alike; NaN where the account is
-    behind even without costs. NaN also where a spread to divide by is zero.
+    is the cost of each side at which account and equal one end alike; NaN where the account
+    has no lead even without costs. NaN also where a spread to divide by is zero.
     """
     net, base = account.net(costs), equal.net(costs)
     bars = account.bars_per_year
@@ -299,7 +299,7 @@ def _drawdown(wealth: npt.NDArray[np.floating[Any]]) -> float:
 def find_break_even(account: Account, equal: Account) -> float:
     """Return the cost of each side at which both accounts end alike; infinite if none is too high.
 
-    NaN where the account ends behind the equal one even without costs.
+    NaN where the account has no lead even without costs.
     """
 
     from scipy.optimize import brentq
@@ -308,6 +308,6 @@ def find_break_even(account: Account, equal: Account) -> float:
         costs = Costs(cost, cost)
         return float(np.log1p(account.net(costs)).sum() - np.log1p(equal.net(costs)).sum())
 
-    if lead(0.0) < 0:
+    if lead(0.0) <= 0:
         return math.nan
     return math.inf if lead(DEAREST) > 0 else float(brentq(lead, 0.0, DEAREST, xtol=1e-9))

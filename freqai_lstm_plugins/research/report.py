@@ -26,7 +26,7 @@ TEMPLATE = "report.html.j2"
 # More lines than this stand in the CSV file alone.
 MOST_LINES = 200
 FULL_SHADE = 0.75
-NOTHING = "–"
+NOTHING = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Report:
 
 @dataclass(frozen=True)
 class TableView:
-    """A table as text: cells (rows, columns), whether a column holds numbers, and a cell's shade."""
+    """A table as text: its cells, whether a column holds numbers, and the shade of each cell."""
 
     columns: list[str]
     rows: list[list[str]]
@@ -85,6 +85,7 @@ class Section:
         charts: Captions and plotly figures.
         key: Models that the charts show.
         is_shaded: Whether numbers are shaded by their size, as in a heat map.
+        is_detail: Whether the table says no more than its chart, so that it stands folded.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Section:
     charts: tuple[tuple[str, Any], ...] = ()
     key: tuple[str, ...] = ()
     is_shaded: bool = False
+    is_detail: bool = False
 
 
 def write_report(report: Report, folder: Path) -> Path:
@@ -125,9 +127,9 @@ def build_sections(report: Report, palette: charts.Palette) -> list[Section]:
         Section(
             "ranking",
             "Ranking",
-            f"By {found.figure}, with its 95 % interval. Skill is the share of LightGBM's squared "
-            "error that a model saves (geometric mean over symbols and folds), win rate how often "
-            "its error is the smaller one.",
+            f"By {found.figure}, with its 95 % interval. Where LightGBM is among the models, skill "
+            "is the share of its squared error that a model saves (geometric mean over symbols and "
+            "folds), win rate how often the model's error is the smaller one.",
             found.ranking,
         ),
         Section(
@@ -176,7 +178,8 @@ def build_sections(report: Report, palette: charts.Palette) -> list[Section]:
             "size.",
             found.outcomes,
             (("Mean label by mean prediction", charts.draw_outcomes(found.outcomes, palette)),),
-            models,
+            tuple(found.outcomes["model"].unique()),
+            is_detail=True,
         ),
         *_run_sections(run, palette),
     ]
@@ -230,6 +233,7 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
             history,
             curves,
             tuple(run.histories),
+            is_detail=True,
         ),
         Section("timings", "Seconds and memory", "Of all jobs of a model.", run.timings),
         Section(
@@ -280,14 +284,16 @@ def _format(column: pd.Series[Any]) -> list[str]:
 
 
 def _format_floats(values: Any) -> list[str]:
-    """Give the largest number of a column three digits, and all others as many decimals."""
+    """Give the middle number of a column three digits, and all others as many decimals."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    digits = 2 - math.floor(math.log10(sizes.max())) if len(sizes) else 0
+    digits = 2 - math.floor(math.log10(np.median(sizes))) if len(sizes) else 0
     decimals = min(max(digits, 0), 8)
-    words = {math.inf: "∞", -math.inf: "-∞"}
+    words = {math.inf: "\u221e", -math.inf: "-\u221e"}
+    # Adding zero turns a rounded -0.0 into 0.0.
+    texts = [f"{round(float(value), decimals) + 0.0:.{decimals}f}" for value in values]
     return [
-        NOTHING if math.isnan(value) else words.get(value, f"{value:.{decimals}f}")
-        for value in values
+        NOTHING if math.isnan(value) else words.get(value, text)
+        for value, text in zip(values, texts, strict=True)
     ]
 
 
@@ -317,7 +323,9 @@ def render_markdown(report: Report, sections: list[Section]) -> str:
     for section in sections:
         parts.append(f"## {section.title}")
         parts.append(section.text)
-        if section.frame is not None and not section.frame.empty:
+        if section.is_detail:
+            parts.append(f"The table stands in `tables/{section.name}.csv`.")
+        elif section.frame is not None and not section.frame.empty:
             parts.append(_to_markdown(section, lay_out(section.frame)))
     parts += ["## Experiment", f"```toml\n{run.experiment.strip()}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -84,7 +84,7 @@ def made_run():
                 "symbol": ["S01", "S03"],
                 "date": dates[:2],
                 "warning": [
-                    "close lies outside of low..high, so the row counts as missing and nobody earns it",
+                    "close lies outside of low..high, so that the row counts as missing",
                     "price moved by more than the limit of 7 % | and stayed there",
                 ],
             }

@@ -122,10 +122,12 @@ def test_a_model_is_better_worse_or_not_to_be_told():
     assert math.isnan(lines.loc["gru", "more_years"])
     assert lines.loc["tft", "more_years"] > 0
     sentences = describe(found, "mean IC")
-    assert sentences[0].startswith("gru is better than lightgbm: +0.04")
-    assert "more years of data" in sentences[2]
-    assert sentences[3] == "Models that cannot be told from the best at 5 %: gru."
-    assert sentences[4].startswith("Taken together, at least one model beats lightgbm (p = 0.00")
+    assert sentences[0].startswith("By mean IC, at least one model is better than lightgbm (p = 0")
+    assert sentences[1].startswith("Better than lightgbm: gru (+0.04")
+    assert sentences[2].startswith("Worse than lightgbm: lstm (-0.05")
+    assert sentences[3].startswith("Not distinguishable from lightgbm: tft (")
+    assert sentences[3].endswith("more years of data).")
+    assert sentences[4] == "Not to be told from the best: gru."
 
 
 def test_the_years_that_are_missing_follow_from_the_error():
@@ -142,7 +144,7 @@ def test_where_seeds_disagree_more_years_do_not_help():
     runs = rng.normal(0, 0.01, size=(300, 2)) + np.array([0.3, -0.28])
     found = ruled(series_of(lightgbm=np.zeros(300), lstm=runs))
     assert math.isinf(found.comparisons["more_years"].item())
-    assert "more seeds are needed" in describe(found, "mean IC")[0]
+    assert "to tell takes more seeds" in describe(found, "mean IC")[1]
 
 
 def test_models_that_answer_alike_stand_together():
@@ -150,9 +152,19 @@ def test_models_that_answer_alike_stand_together():
     values = rng.normal(0.1, 0.3, size=300)
     found = ruled(series_of(lightgbm=values, ridge=values, naive_zero=np.zeros(300)))
     assert set(found.best_set) == {"lightgbm", "ridge"}
-    line = found.comparisons.iloc[1]
+    line = found.comparisons.iloc[0]
     assert (line["model"], line["difference"], line["p"], line["verdict"]) == ("ridge", 0, 1, ALIKE)
-    assert "they answer alike" in describe(found, "mean IC")[1]
+    assert "the same answers" in " ".join(describe(found, "mean IC"))
+
+
+def test_two_baselines_are_compared_once():
+    rng = np.random.default_rng(8)
+    runs = {name: rng.normal(size=50) for name in ("lightgbm", "ridge")}
+    assert list(verdicts(ruled(series_of(**runs, naive_zero=np.zeros(50))))) == [
+        ("ridge", "lightgbm"),
+        ("lightgbm", "naive_zero"),
+        ("ridge", "naive_zero"),
+    ]
 
 
 def test_one_model_alone_is_compared_with_nothing():
@@ -307,7 +319,7 @@ def test_a_planted_signal_is_found_within_its_interval(n_draws, measure, record_
 
 def test_the_set_of_the_best_and_superiority_need_a_rival():
     values = pd.DataFrame({"lightgbm": np.arange(20.0), "ridge": np.arange(20.0)})
-    assert ask_superiority(values, 2) is None
-    assert ask_superiority(values[["ridge"]], 2) is None
+    assert ask_superiority(values, "lightgbm", 2) is None
+    assert ask_superiority(values[["ridge"]], "lightgbm", 2) is None
     assert find_best_set(values, 2) == ("lightgbm", "ridge")
     assert find_best_set(values[["ridge"]], 2) is None
