@@ -23,6 +23,7 @@ LEVELS = {
     "freqaimodels": 2,
     "freqai": 3,
     "replay": 3,
+    "research": 3,
     "models": 4,
     "trees": 4,
     "explanation": 5,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.research.inference import (
     CHAMPION,
     Judgement,
@@ -134,6 +135,8 @@ def find(
         MissingExtraError: arch or purgedcv is not installed.
     """
     common = keep_common(table)
+    if common.empty:
+        raise DataError("There is no candle that all models have a prediction and a label for.")
     chosen = ranked_by or choose_measure(common)
     series = date_series(common, chosen)
     judgement = judge(series, horizon=horizon, dates_per_year=dates_per_year, n_draws=n_draws)
