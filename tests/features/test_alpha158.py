@@ -121,6 +121,17 @@ def test_a_flat_window_has_no_relation():
     )
 
 
+def test_a_window_that_is_constant_but_for_round_off_has_no_relation():
+    candles = make_candles(60)
+    # The same growth from candle to candle, to the last bits.
+    close = 100 * 1.001 ** np.arange(60)
+    candles[PRICES] = np.column_stack([close, close, close, close])
+    assert len(np.unique(close[1:] / close[:-1])) > 1
+    found = alpha158(candles, (10,))
+    assert found["CORD10"].isna().all()
+    assert found["RSQR10"].iloc[9:].notna().all()
+
+
 def test_a_bar_without_volume_gives_nan_and_a_huge_number_in_qlib():
     candles = make_candles(100)
     candles.loc[90, "volume"] = 0.0
