@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +11,12 @@ import typer
 from rich.table import Table
 
 from freqai_lstm_plugins.commands.console import out
+from freqai_lstm_plugins.names import MODEL_SUFFIX
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.checkpoint import Checkpoint
+
+FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
 
 
 def inspect(
@@ -42,6 +47,7 @@ def _checkpoint_table(checkpoint: Checkpoint, file: Path) -> Table:
     more = f", ... ({len(checkpoint.feature_names)} in all)"
     own = f"a net of your own, in freqaimodels/{checkpoint.net}.py"
     rows = {
+        **_origin(file),
         "net": own if checkpoint.is_own_net else checkpoint.net,
         "net settings": _plain(checkpoint.net_settings),
         "training settings": _plain(checkpoint.train_settings),
@@ -62,6 +68,15 @@ def _checkpoint_table(checkpoint: Checkpoint, file: Path) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _origin(file: Path) -> dict[str, str]:
+    """Return which coin's candles a model is from, and up to when, by the name FreqAI gave it."""
+    named = FREQAI_NAME.fullmatch(file.name)
+    if named is None:
+        return {}
+    newest = datetime.fromtimestamp(int(named["stop"]), tz=UTC)
+    return {"pair of": named["coin"].upper(), "candles up to": f"{newest:%Y-%m-%d %H:%M} UTC"}
 
 
 def _plain(values: dict[str, Any]) -> str:
