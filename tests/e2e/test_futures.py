@@ -61,6 +61,7 @@ def test_a_backtest_of_futures_trades_both_sides_and_pays_for_funding(tmp_path, 
     assert len(paid) > 0
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_futures_trains_and_predicts(tmp_path, market):
     live = relabel(market, "1m")
     with ReplayExchange(live, "1m", live=True) as exchange:
