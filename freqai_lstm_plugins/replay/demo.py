@@ -149,7 +149,7 @@ def run_demo(
     with ThreadPoolExecutor(2) as pool:
         futures = [
             pool.submit(_backtest, run, candles, report, tell),
-            pool.submit(_trade, run, candles, report, tell, datadir is not None),
+            pool.submit(_trade, run, candles, report, tell),
         ]
         for future in futures:
             future.result()
@@ -252,11 +252,7 @@ def _backtest(
 
 
 def _trade(
-    run: _Run,
-    candles: dict[str, Candles],
-    report: DemoReport,
-    tell: Callable[[str], None],
-    is_real: bool,
+    run: _Run, candles: dict[str, Candles], report: DemoReport, tell: Callable[[str], None]
 ) -> None:
     size = run.size
     config = run.config(
