@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +213,7 @@ main()
     )
 
 
+@pytest.mark.skipif(find_spec("freqtrade") is None, reason="freqtrade is missing in truth")
 @pytest.mark.parametrize("package", ["freqtrade", "datasieve", "sklearn", "aiohttp", "pyarrow"])
 def test_demo_names_a_missing_package_before_it_starts(tmp_path, package):
     result = without(package, "demo", "--out", str(tmp_path / "demo"))
