@@ -63,6 +63,7 @@ class HostedModel(BasePyTorchModel):
     """
 
     net: ClassVar[str | None] = None
+    dd: DurableDataDrawer
     train_queue: deque[str]
 
     def __init__(self, **kwargs: Any) -> None:
