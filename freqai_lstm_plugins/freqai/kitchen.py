@@ -27,6 +27,7 @@ class SequenceDataKitchen(FreqaiDataKitchen):
     Attributes:
         context: The rows before the slice that was cut last, with the columns of the slice.
         slice_length: Rows of the slice that was cut last.
+        labelled: In a bot, the frame whose labels were found last.
         check_labels: Called with a frame once its labels are known, and raises where they are
             unsound.
         check_stored: Called with stored predictions before they are used, and raises where they
@@ -38,6 +39,7 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         self.n_context = n_context
         self.context = pd.DataFrame()
         self.slice_length = 0
+        self.labelled = pd.DataFrame()
         self._given_columns: list[str] | None = None
         self.check_labels: Callable[[pd.DataFrame], None] = lambda frame: None
         self.check_stored: Callable[[pd.DataFrame], None] = lambda stored: None
@@ -67,6 +69,8 @@ class SequenceDataKitchen(FreqaiDataKitchen):
     def find_labels(self, dataframe: pd.DataFrame) -> None:
         """Find the labels of a frame."""
         super().find_labels(dataframe)
+        if self.live:
+            self.labelled = dataframe
         self.check_labels(dataframe)
 
     def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:
