@@ -1,4 +1,4 @@
-"""Compares, shortens and suggests names."""
+"""Compares, shortens and suggests names, and holds those of files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ from freqai_lstm_plugins.errors import (
 
 if TYPE_CHECKING:
     pass
+
+CONFIG_NAME = "config-lea.json"
+"""The config that is written into a user directory."""
+
+MODEL_SUFFIX = "_model.zip"
+"""How FreqAI ends the names of the model files that it saves."""
 
 
 def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
@@ -40,6 +46,15 @@ def shortened(names: list[str], limit: int = 5) -> str:
     """List the first names, and say how many more there are."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def separated(text: str) -> list[str]:
+    """Return the names in a text that separates them by commas.
+
+    >>> separated("BTC/USDT, ETH/USDT,")
+    ['BTC/USDT', 'ETH/USDT']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _first_difference(found: list[str], expected: list[str]) -> str:

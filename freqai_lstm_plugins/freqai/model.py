@@ -20,8 +20,10 @@ from freqtrade.freqai.torch.PyTorchDataConvertor import (
 )
 from torch import nn
 
-from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError, TrainingError
+from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.lifecycle import HostedModel, one_line_errors
@@ -177,11 +179,7 @@ class SequenceModel(HostedModel):
                 dk.pair,
             )
         model.fit_windows(
-            train,
-            valid,
-            feature_names,
-            dk.label_list,
-            classes=self.label_classes(),
+            Prepared(train, valid, Schema(feature_names, dk.label_list, self.label_classes())),
             start_from=start_from,
             on_epoch=self._after_epoch,
         )
@@ -229,39 +227,26 @@ class SequenceModel(HostedModel):
         self, unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen
     ) -> tuple[pd.DataFrame, npt.NDArray[np.int_]]:
         model = self._bound(self.model)
-        dk.find_features(unfiltered_df)
-        require_names(
-            "features",
-            dk.training_features_list,
-            dk.data.get("training_features_list", dk.training_features_list),
-        )
-        frame, n_context = _with_context(unfiltered_df, dk)
-        filtered, _ = dk.filter_features(frame, dk.training_features_list, training_filter=False)
-        usable = dk.do_predict.astype(bool)
-        scaled, inliers, _ = dk.feature_pipeline.transform(filtered, outlier_check=True)
-        require_names("features", [str(name) for name in scaled.columns], model.feature_names_in_)
+        require_features(unfiltered_df, dk)
         require_names("labels", dk.label_list, model.label_names_)
         self.require_answers(model)
-        rows = scaled.to_numpy()
-        dk.data_dictionary["prediction_features"] = scaled.iloc[n_context:].reset_index(drop=True)
-        has_window = self._has_window(frame, usable & finite_rows(rows))
+        frame, n_context = _with_context(unfiltered_df, dk)
+        filled_candles = self.settings.windows.filled_candles
+        rows = scale_rows(frame, dk, self.window_size, filled_candles)
+        require_names("features", rows.names, model.feature_names_in_)
+        has_window = rows.has_window
         has_window[:n_context] = False
-        outputs = model.predict_outputs(rows, has_window, num_threads=1 if dk.live else None)
-        has_window, inliers = has_window[n_context:], np.asarray(inliers)[n_context:]
-        pred_df = self.answers(model, outputs[n_context:], has_window, dk)
+        outputs = model.predict_outputs(rows.values, has_window, 1 if dk.live else None)
+        pred_df = self.answers(model, outputs[n_context:], has_window[n_context:], dk)
+        # Attributes that the host, and whoever derives a class from its models, may read.
+        dk.data_dictionary["prediction_features"] = _without_context(rows.frame, n_context)
         if "di" in dk.feature_pipeline:
             dk.DI_values = dk.feature_pipeline["di"].di_values[n_context:]
         else:
             dk.DI_values = np.zeros(len(pred_df))
-        dk.do_predict = (has_window & (inliers == 1)).astype(np.int_)
+        dk.do_predict = rows.counts[n_context:].astype(np.int_)
         if dk.live and len(pred_df):
-            logger.info(
-                "%s: candle %s predicted %s, do_predict %d",
-                dk.pair,
-                frame["date"].iloc[-1].isoformat(),
-                {name: _readable(pred_df[name].iloc[-1]) for name in pred_df},
-                dk.do_predict[-1],
-            )
+            _log_newest(dk, frame["date"].iloc[-1], pred_df)
         return pred_df, dk.do_predict
 
     def _has_window(self, frame: pd.DataFrame, usable: BoolArray) -> BoolArray:
@@ -319,7 +304,8 @@ class SequenceModel(HostedModel):
         if former is None:
             return None
         # FreqAI hangs its open log files on the very object that is predicting.
-        vars(former).pop("tb_logger", None)
+        if hasattr(former, "tb_logger"):
+            del former.tb_logger
         try:
             former = self._bound(former)
             require_names("features", feature_names, former.feature_names_in_)
@@ -352,8 +338,24 @@ class SequenceModel(HostedModel):
         tb_logger.log_scalar("learning_rate", epoch.learning_rate, epoch.number)
 
 
+def _log_newest(dk: FreqaiDataKitchen, date: pd.Timestamp, pred_df: pd.DataFrame) -> None:
+    # One row as one array: to pick it out of each column takes longer than the net.
+    newest = zip(pred_df.columns.tolist(), pred_df.to_numpy()[-1], strict=True)
+    logger.info(
+        "%s: candle %s predicted %s, do_predict %d",
+        dk.pair,
+        date.isoformat(),
+        {name: _readable(value) for name, value in newest},
+        dk.do_predict[-1],
+    )
+
+
 def _readable(value: Any) -> Any:
     return value if isinstance(value, str) else round(float(value), 5)
+
+
+def _without_context(scaled: pd.DataFrame, n_context: int) -> pd.DataFrame:
+    return scaled.iloc[n_context:].reset_index(drop=True) if n_context else scaled
 
 
 def _with_context(unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen) -> tuple[pd.DataFrame, int]:

@@ -51,13 +51,13 @@ def full_windows(
     if filled_candles == "break":
         usable = usable & ~_is_filled(frame)
     step = np.timedelta64(timeframe_to_seconds(timeframe), "s")
-    times = pd.DatetimeIndex(frame["date"]).tz_localize(None).to_numpy()
+    times = frame["date"].to_numpy(dtype="datetime64[ns]")
     return window_ends(usable, window, consecutive_in_time(times, step))
 
 
 def _is_filled(frame: pd.DataFrame) -> BoolArray:
     """Tell which candles the host made up where the exchange had none."""
-    if not set(CANDLE) <= set(frame.columns):
+    if not all(name in frame.columns for name in CANDLE):
         return np.zeros(len(frame), dtype=bool)
     filled: BoolArray = frame["volume"].to_numpy(dtype=float) == 0
     # Nearly always there is none, and this runs for every candle of every pair.
