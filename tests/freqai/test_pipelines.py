@@ -23,7 +23,7 @@ def settings(switch):
 
 
 def di_values(model):
-    _, pipeline, _ = model.dd.model_dictionary["BTC/USDT"].host_state
+    _, pipeline, _ = model.dd.model_dictionary["BTC/USDT"].companion
     return pipeline["di"].di_values if "di" in pipeline else None
 
 
