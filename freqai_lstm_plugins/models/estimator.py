@@ -40,7 +40,7 @@ from freqai_lstm_plugins.data.splits import purged
 from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
 from freqai_lstm_plugins.errors import ConfigError, DataError, FreqaiLSTMError, MismatchError
 from freqai_lstm_plugins.names import require_names, shortened
-from freqai_lstm_plugins.nets import TFTNet, build_net, net_class, panel_net
+from freqai_lstm_plugins.nets import build_net, net_class, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded, torch_threads
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.loop import count_epochs, fit, require_windows
@@ -410,7 +410,7 @@ class SequenceEstimator(ABC):
             if start_from is not None:
                 net.load_state_dict(start_from.require_net().state_dict())
                 optimizer_state = start_from._optimizer_state
-            n_epochs = count_epochs(config, max(len(train), 1))
+            n_epochs = count_epochs(config, train)
             with epoch_progress(self.progress, n_epochs, self.net_name, on_epoch) as report:
                 trained = fit(
                     net,
@@ -659,7 +659,7 @@ class SequenceEstimator(ABC):
                 f"above 0."
             )
         if isinstance(self.net, str):
-            if n_symbols and issubclass(net_class(self.net), TFTNet):
+            if n_symbols and net_class(self.net).takes_symbols:
                 net = build_net(self.net, n_features, n_outputs, self.net_config, n_symbols)
                 return panel_net(net, n_symbols, 0)
             net = build_net(self.net, n_features + size, n_outputs, self.net_config)
