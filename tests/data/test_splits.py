@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from freqai_lstm_plugins.windows import purged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from freqai_lstm_plugins.data.splits import (
     why_unusable,
 )
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.windows import purged
 
 
 def days(count, start="2024-01-01"):
