@@ -14,11 +14,11 @@ from freqai_lstm_plugins.data.splits import (
     fixed_dates,
     fold_rows,
     inner_folds,
+    purged,
     walk_forward,
     why_unusable,
 )
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.windows import purged
 
 
 def days(count, start="2024-01-01"):
