@@ -15,6 +15,7 @@ from freqai_lstm_plugins.data.splits import (
     fixed_dates,
     fold_rows,
     inner_folds,
+    purged,
     walk_forward,
     why_unusable,
 )
