@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-from freqai_lstm_plugins.errors import (
-    MismatchError,
-)
-
-if TYPE_CHECKING:
-    pass
+from freqai_lstm_plugins.errors import MismatchError
 
 
 def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
@@ -40,6 +35,16 @@ def shortened(names: list[str], limit: int = 5) -> str:
     """List the first names, and say how many more there are."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return the end of a message that names the closest known name; nothing where none is close.
+
+    >>> closest("lightgmb", ["lightgbm", "xgboost"])
+    " Did you mean 'lightgbm'?"
+    """
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _first_difference(found: list[str], expected: list[str]) -> str:
