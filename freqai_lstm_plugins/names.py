@@ -1,4 +1,4 @@
-"""Compares, shortens and suggests names."""
+"""Compares, shortens and suggests names, and holds those of files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from freqai_lstm_plugins.errors import MismatchError
+
+CONFIG_NAME = "config-lea.json"
+"""The config that is written into a user directory."""
+
+MODEL_SUFFIX = "_model.zip"
+"""How FreqAI ends the names of the model files that it saves."""
 
 
 def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
@@ -45,6 +51,15 @@ def closest(name: object, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def separated(text: str) -> list[str]:
+    """Return the names in a text that separates them by commas.
+
+    >>> separated("BTC/USDT, ETH/USDT,")
+    ['BTC/USDT', 'ETH/USDT']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _first_difference(found: list[str], expected: list[str]) -> str:

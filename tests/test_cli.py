@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceRegressor, commands
+from freqai_lstm_plugins.cli import app
 
 COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 
@@ -36,6 +38,16 @@ def test_help_names_every_command():
     assert result.returncode == 0
     for name in ("install", "path", "inspect", "explain", "replay", "demo"):
         assert name in result.stdout
+
+
+def test_every_command_is_a_function_in_a_file_of_its_name():
+    listed = [command.callback.__name__ for command in app.registered_commands]
+    folder = Path(commands.__file__).parent
+    assert sorted(listed) == sorted(
+        path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "console")
+    )
+    for command in app.registered_commands:
+        assert command.callback.__module__ == f"{commands.__name__}.{command.callback.__name__}"
 
 
 def test_help_needs_neither_torch_nor_freqtrade():
@@ -80,6 +92,20 @@ def test_install_reports_kept_files_and_fails(tmp_path):
     assert result.returncode == 1
     assert "changed by you, kept" in result.stdout
     assert "--force" in result.stderr
+
+
+def test_install_writes_the_pairs_and_quotes_the_next_command(tmp_path):
+    userdir = tmp_path / "my user [data]"
+    result = call("install", "--userdir", str(userdir), "--pairs", "SOL/USDT, ADA/USDT")
+    assert result.returncode == 0, result.stderr
+    config = json.loads((userdir / "config-lea.json").read_text())
+    assert config["exchange"]["pair_whitelist"] == ["SOL/USDT", "ADA/USDT"]
+    next_line = result.stdout.splitlines()[-1]
+    assert shlex.split(next_line)[-3:] == [
+        str(userdir),
+        "--config",
+        str(userdir / "config-lea.json"),
+    ]
 
 
 @pytest.mark.freqtrade

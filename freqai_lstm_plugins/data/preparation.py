@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from freqai_lstm_plugins.data.arrays import IntArray
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.windows import WindowSet
 
@@ -40,9 +41,12 @@ class Prepared:
         schema: What the columns are called.
         scaling: How rows and targets were standardized; None where they are as they were given, or
             where a host scales by itself.
+        times: (N,) number of each row's candle in time, the same for rows of one time; None where
+            rows are numbered so already.
     """
 
     train: WindowSet
     valid: WindowSet | None
     schema: Schema
     scaling: Scaling | None = None
+    times: IntArray | None = None

@@ -115,10 +115,10 @@ def test_a_classifier_gives_the_documented_strategy_its_classes(bot, changes):
     assert output.count("Found backtesting prediction file") == 4
 
 
-def test_intervals_reach_the_strategy_that_asks_for_them(bot, changes):
-    asked = {"lea_strategy": {**changes["lea_strategy"], "interval_margin": 0.0}}
+def test_intervals_reach_the_strategy_that_asks_for_them(bot):
     training = {"trainer_kwargs": {"n_epochs": 2, "loss": "quantile", "interval": 0.5}}
-    bot.configure({**changes, **asked, "freqai": {"model_training_parameters": training}})
+    asked = {"interval_margin": 0.0}
+    bot.configure({"lea_strategy": asked, "freqai": {"model_training_parameters": training}})
     output = bot.run("backtesting", "--freqaimodel", "LeaLSTMRegressor")
     assert "BACKTESTING REPORT" in output
     assert "raised exception" not in output

@@ -138,7 +138,7 @@ def test_the_same_net_on_our_class_is_saved_reloaded_and_predicts(bot):
 
 def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot):
     # Trains without a pause, so that a kill soon meets a save.
-    bot.configure({**LIVE, "freqai": {**LIVE["freqai"], "live_retrain_hours": 0.0001}})
+    bot.configure({"freqai": {"live_retrain_hours": 0.0001}})
     with bot.start("trade") as child:
         child.wait_for(has_trained_all, "the first training", 120)
         known = set(bot.userdir.glob("models/*/sub-train-*/*"))
