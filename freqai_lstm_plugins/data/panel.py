@@ -72,6 +72,10 @@ class Inputs:
         follows[1:] &= self.codes[1:] == self.codes[:-1]
         return follows
 
+    def symbol_names(self, rows: IntArray) -> npt.NDArray[Any] | None:
+        """Return the name of the symbol of each of some rows; None for a single series."""
+        return np.array(self.symbols, dtype=object)[self.codes[rows]] if self.symbols else None
+
     def require_features(self, expected: list[str]) -> None:
         """Raise MismatchError where the features are not the expected ones."""
         # An array has no names to compare.
@@ -289,6 +293,11 @@ def numbers_of(name: str, values: Any) -> FloatArray:
         return np.asarray(values, dtype=np.float32 if is_float32 else np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} holds more than numbers: {error}.") from error
+
+
+def objects_of(values: Any) -> npt.NDArray[Any]:
+    """Return `values` as an array of objects."""
+    return np.asarray(values, dtype=object)
 
 
 def _columns(values: npt.NDArray[Any], n_rows: int, what: str) -> npt.NDArray[Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from freqai_lstm_plugins.errors import ConfigError
-from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.models.boosting import LightGBM, XGBoost
 from freqai_lstm_plugins.models.contract import Model
 from freqai_lstm_plugins.models.linear import Ridge
@@ -63,14 +60,6 @@ def new_model(
     )
 
 
-def save_model(model: Model, path: Path) -> None:
-    """Write a model to a file, whole or not at all."""
-    if isinstance(model, SequenceRegressor):
-        model.save(path)
-    else:
-        write_text(path, json.dumps({"kind": model.kind, "state": model.to_state()}))
-
-
 def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether trainings from two seeds may differ; those that cannot are made once."""
     if name in NETS:
@@ -86,3 +75,13 @@ def takes_symbols(name: str) -> bool:
 def takes_threads(name: str) -> bool:
     """Whether a model has the setting `num_threads`."""
     return name in NETS or name in TABULAR
+
+
+def is_adaptive(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a model's interval is wider at some rows than at others."""
+    if name in NETS:
+        loss = settings.get("loss", "auto")
+        return bool(
+            loss == "quantile" or (loss == "auto" and NETS[name].default_loss == "quantile")
+        )
+    return name in TABULAR and settings.get("loss") == "quantile"

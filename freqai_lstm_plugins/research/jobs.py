@@ -31,8 +31,9 @@ from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, f
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.models.catalogue import new_model, save_model
+from freqai_lstm_plugins.models.catalogue import new_model
 from freqai_lstm_plugins.models.contract import Model, Predictions
+from freqai_lstm_plugins.models.registry import save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"

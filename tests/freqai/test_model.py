@@ -350,7 +350,7 @@ def test_continual_learning_after_a_restart_uses_the_saved_optimizer(tmp_path, f
     restarted = make_model(tmp_path, freqai__continual_learning=True)
     predict(restarted, frame)
     loaded = restarted.dd.model_dictionary[PAIR]
-    assert loaded._optimizer_state["state"].keys() == first._optimizer_state["state"].keys()
+    assert loaded.optimizer_state["state"].keys() == first.optimizer_state["state"].keys()
     second, _ = train(restarted, frame, stamp=2)
     assert second.history_.epochs[0].train_loss < first.history_.epochs[0].train_loss
 

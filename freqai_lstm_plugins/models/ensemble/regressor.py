@@ -300,7 +300,9 @@ class EnsembleRegressor:
             trained = [
                 Member(one["name"], one["kind"], dict(one["settings"])) for one in state["trained"]
             ]
-            models = [model_class(one["model"]).from_state(one["state"]) for one in state["trained"]]
+            models = [
+                model_class(one["model"]).from_state(one["state"]) for one in state["trained"]
+            ]
             model.fitted = EnsembleFitted(
                 trained,
                 models,
