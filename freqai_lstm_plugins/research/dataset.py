@@ -30,6 +30,7 @@ from freqai_lstm_plugins.data.candles import (
     read_table,
 )
 from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.features import ALPHA158_20, alpha158, alpha360
 from freqai_lstm_plugins.features.indicators import indicators
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
 from freqai_lstm_plugins.files import replacing
@@ -184,8 +185,6 @@ def _feature_set(
         return _own_columns(experiment, frame)
     if name == "indicators":
         return indicators(candles)
-    from freqai_lstm_plugins.features.alpha158 import ALPHA158_20, alpha158, alpha360
-
     missing = experiment.features.missing
     prices = candles.drop(columns="date")
     makers: dict[str, Callable[[], pd.DataFrame]] = {

@@ -288,7 +288,6 @@ def _metadata(
     job: Job, assembled: Assembled, split: FoldRows, model: Model, predicted: pd.DataFrame
 ) -> dict[str, Any]:
     scaling, valid = assembled.data.scaling, assembled.data.valid
-    history = getattr(model, "history", None) or getattr(model, "history_", None)
     return {
         "key": job.key,
         "model": job.model,
@@ -313,7 +312,7 @@ def _metadata(
             "unlabelled": split.unlabelled,
         },
         "scaling": None if scaling is None else scaling.to_dict(),
-        "history": None if history is None else history.to_dict(),
+        "history": model.history_.to_dict(),
         "metrics": _metrics(predicted),
         "packages": package_versions(),
         # Of the whole worker so far: a later job of it can only show as much or more.

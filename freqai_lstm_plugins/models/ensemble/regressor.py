@@ -41,8 +41,6 @@ logger = logging.getLogger(__name__)
 # Share of the out-of-fold rows, at their end, that calibrate the interval and nothing else.
 CALIBRATION_SHARE = 0.3
 
-Combine = Literal["stack", "mean", "dynamic", "confident"]
-
 
 @dataclass(frozen=True)
 class EnsembleConfig:
@@ -50,8 +48,8 @@ class EnsembleConfig:
 
     Attributes:
         combine: `stack` weighs members by their out-of-fold errors, drawn towards equal weights;
-            `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of labels
-            that become known; `confident` takes at each row the member whose interval is narrowest.
+            `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of
+            labels that become known; `confident` takes at each row the member whose interval is narrowest.
         folds: Out-of-fold parts over the last half of the windows; fewer where rows are few.
         label_period: Rows that a target looks ahead.
         interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
@@ -62,7 +60,7 @@ class EnsembleConfig:
         seed: Seed of the first member; the next ones take the numbers after it.
     """
 
-    combine: Combine = setting("stack", "", lambda v: True)
+    combine: Literal["stack", "mean", "dynamic", "confident"] = setting("stack", "", lambda v: True)
     folds: int = setting(3, "an integer of at least 1", at_least(1))
     label_period: int = setting(0, "an integer of at least 0", at_least(0))
     interval: float | None = setting(
@@ -91,7 +89,6 @@ class Weighed:
         penalty: Shrinkage that was chosen; infinity is the plain mean.
         follow: How weights follow losses; None where they do not.
         margin: Half of the interval's width; None without intervals.
-        width_margins: (M,) what is added to both ends of a member's own interval, for `confident`.
         member_errors: (M,) mean squared errors out of fold.
         mean_error: That of the plain mean.
         own_error: That of these weights, on the folds that they were not learned from.
@@ -102,7 +99,6 @@ class Weighed:
     penalty: float
     follow: Follow | None
     margin: float | None
-    width_margins: list[float] | None
     member_errors: list[float]
     mean_error: float | None
     own_error: float | None
@@ -243,7 +239,7 @@ class EnsembleRegressor:
     def predict_following(
         self, rows: FloatArray, has_window: BoolArray, known: KnownLabels
     ) -> EnsemblePredictions:
-        """Predict as `predict_windows` does, by weights that follow the labels known at each row."""
+        """Predict as `predict_windows` does, by weights that follow labels known at each row."""
         return self._predict(rows, has_window, known)
 
     @property
@@ -252,11 +248,10 @@ class EnsembleRegressor:
         return self.config.combine == "dynamic"
 
     @property
-    def history(self) -> History:
+    def history_(self) -> History:
         """Losses of the first member's training."""
         found = self.require_fitted().models[0]
-        history: History = found.history  # type: ignore[attr-defined]
-        return history
+        return found.history_
 
     def require_fitted(self) -> EnsembleFitted:
         """Return what a training left.
@@ -376,7 +371,7 @@ class EnsembleRegressor:
         if config.combine == "mean" or not len(learned):
             if config.combine != "mean":
                 logger.warning(
-                    "%s: too few rows to weigh members, so all count the same: %d windows would do.",
+                    "%s: too few rows to weigh members, so all count alike: %d windows would do.",
                     label,
                     wanted_rows(1, config.label_period),
                 )
@@ -395,7 +390,6 @@ class EnsembleRegressor:
             penalty,
             follow,
             margin,
-            None,
             *_errors(found),
             len(found),
         )

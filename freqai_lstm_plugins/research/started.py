@@ -1,11 +1,13 @@
-"""The whole experiment: tables, jobs, judgement, report, in one output folder."""
+"""An output folder and the run that works in it: tables and jobs, then trainings."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.files import write_text
@@ -24,14 +26,15 @@ IDENTITY = ("data", "features", "label", "split")
 
 @dataclass(frozen=True)
 class Started:
-    """A run that is about to begin.
+    """A run in its output folder.
 
     Attributes:
         experiment: What is compared.
         dataset: Its tables.
         plan: Its jobs.
         out: The output folder.
-        n_done: Jobs whose results are there already.
+        n_done: Jobs whose results were there when the run began.
+        failures: A row for each job that failed: job, reason.
     """
 
     experiment: Experiment
@@ -39,10 +42,11 @@ class Started:
     plan: Plan
     out: Path
     n_done: int
+    failures: pd.DataFrame
 
     @property
     def n_left(self) -> int:
-        """Jobs that are still to do."""
+        """Jobs that were still to do when the run began."""
         return len(self.plan.jobs) - self.n_done
 
 
@@ -51,13 +55,14 @@ def start(experiment: Experiment, out: Path) -> Started:
 
     Raises:
         ConfigError: The folder holds another experiment, or a model's settings are wrong.
-        DataError: The data cannot be used.
+        DataError: The data cannot be used, or the folder cannot be written.
     """
     _claim(experiment, out)
     dataset = build_dataset(experiment, out / DATA_FOLDER)
     plan = make_plan(experiment, dataset)
     n_done = sum(is_done(job, out) for job in plan.jobs)
-    return Started(experiment, dataset, plan, out, n_done)
+    nothing = pd.DataFrame(columns=["job", "reason"])
+    return Started(experiment, dataset, plan, out, n_done, nothing)
 
 
 def train(
@@ -66,19 +71,20 @@ def train(
     workers: int | None = None,
     dask: str | None = None,
     on_done: OnDone | None = None,
-) -> list[Done]:
+) -> Started:
     """Do the jobs that are missing, and write down those that failed.
 
     Returns:
-        The jobs that failed.
+        The run, with its failures.
     """
     ended = run_jobs(started.plan.jobs, started.out, workers=workers, dask=dask, on_done=on_done)
-    failed = [done for done in ended if done.failure is not None]
-    listed = [
-        {"job": done.job.title, "key": done.job.key, "reason": done.failure} for done in failed
-    ]
-    write_text(started.out / FAILURES_FILE, json.dumps(listed, indent=1) + "\n")
-    return failed
+    failed = [_described(done) for done in ended if done.failure is not None]
+    write_text(started.out / FAILURES_FILE, json.dumps(failed, indent=1) + "\n")
+    return replace(started, failures=pd.DataFrame(failed, columns=["job", "reason"]))
+
+
+def _described(done: Done) -> dict[str, str]:
+    return {"job": done.job.title, "reason": str(done.failure)}
 
 
 def _claim(experiment: Experiment, out: Path) -> None:
@@ -103,7 +109,7 @@ def _claim(experiment: Experiment, out: Path) -> None:
 
 def _differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:
     found = [
-        f"{section}.{key} was {theirs[section].get(key)!r} and is {mine[section].get(key)!r}"
+        f"{section}.{key} was {theirs.get(section, {}).get(key)!r} and is {mine[section].get(key)!r}"
         for section in mine
         for key in sorted(theirs.get(section, {}).keys() | mine[section].keys())
         if theirs.get(section, {}).get(key) != mine[section].get(key)
