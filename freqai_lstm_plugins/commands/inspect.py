@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,9 +11,12 @@ import typer
 from rich.table import Table
 
 from freqai_lstm_plugins.commands.console import out
+from freqai_lstm_plugins.names import MODEL_SUFFIX
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.models.state import SequenceState
+
+FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
 
 
 def inspect(
@@ -44,6 +49,7 @@ def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> 
     more = f", ... ({len(state.feature_names)} in all)"
     own = f"a net of your own, in freqaimodels/{state.net}.py"
     rows = {
+        **_origin(file),
         "net": own if state.is_own_net else state.net,
         "net settings": _plain(state.net_settings),
         "training settings": _plain(state.train_settings),
@@ -64,6 +70,15 @@ def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> 
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _origin(file: Path) -> dict[str, str]:
+    """Return which coin's candles a model is from, and up to when, by the name FreqAI gave it."""
+    named = FREQAI_NAME.fullmatch(file.name)
+    if named is None:
+        return {}
+    newest = datetime.fromtimestamp(int(named["stop"]), tz=UTC)
+    return {"pair of": named["coin"].upper(), "candles up to": f"{newest:%Y-%m-%d %H:%M} UTC"}
 
 
 def _plain(values: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,13 +17,16 @@ from torch import Tensor
 
 from freqai_lstm_plugins.config import DataConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
-from freqai_lstm_plugins.data.panel import Given, Inputs, numbers_of, read_inputs
+from freqai_lstm_plugins.data.columns import numbers_of
+from freqai_lstm_plugins.data.panel import Given, Inputs, read_inputs
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import purged
 from freqai_lstm_plugins.data.targets import TargetReader, Targets, read_numbers
 from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
 from freqai_lstm_plugins.errors import DataError, MismatchError
 from freqai_lstm_plugins.names import shortened
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def prepare(
     is_train, is_valid = _split(is_target, inputs, config, eval_set is not None)
     if not is_train.any():
         raise DataError(_no_window_message(inputs, targets.values, weights, config.window))
+    _warn_of_symbols_without_windows(inputs, is_train)
     scaling = _fit_scaling(inputs, targets, is_train) if config.scale else None
     symbols = inputs.symbols if config.symbol_embedding else []
     schema = Schema(inputs.names, targets.names, targets.classes, symbols, targets.single)
@@ -239,9 +244,32 @@ def _no_window_message(
     finite = int(finite_rows(inputs.rows).sum())
     known = int(finite_rows(targets).sum())
     weighted = int((weights > 0).sum())
+    empty = _empty_columns(inputs)
+    remedy = (
+        f"Column {empty[0]!r} is missing or infinite in every row: fill it, or leave it out."
+        if empty
+        else "Give more rows, a smaller window, or a smaller valid_size or label_period."
+    )
     return (
         f"No training window: of {len(inputs)} rows {finite} have finite features, {known} have "
         f"targets and {weighted} have a weight above 0, but nowhere do {window} consecutive usable "
-        f"rows end at a target that is left for training. Give more rows, a smaller window, or a "
-        f"smaller valid_size or label_period."
+        f"rows end at a target that is left for training. {remedy}"
     )
+
+
+def _empty_columns(inputs: Inputs) -> list[str]:
+    """Return the names of the columns that hold no finite number at all."""
+    is_empty = [not finite_rows(inputs.rows[:, [k]]).any() for k in range(len(inputs.names))]
+    return [name for name, empty in zip(inputs.names, is_empty, strict=True) if empty]
+
+
+def _warn_of_symbols_without_windows(inputs: Inputs, is_train: BoolArray) -> None:
+    """Name symbols of which nothing is learned, and the column that may be why."""
+    for code, symbol in enumerate(inputs.symbols):
+        rows = inputs.codes == code
+        if is_train[rows].any():
+            continue
+        alone = Inputs(inputs.given, inputs.rows[rows], inputs.names, None, [], inputs.codes[rows])
+        empty = _empty_columns(alone)
+        reason = f": column {empty[0]!r} is missing in all of its rows" if empty else ""
+        logger.warning("Symbol %r has no training window%s.", symbol, reason)

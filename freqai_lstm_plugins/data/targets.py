@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from freqai_lstm_plugins.data.arrays import FloatArray
-from freqai_lstm_plugins.data.panel import Inputs, numbers_of, objects_of
+from freqai_lstm_plugins.data.columns import numbers_of, objects_of
+from freqai_lstm_plugins.data.panel import Inputs
 from freqai_lstm_plugins.errors import DataError
 
 

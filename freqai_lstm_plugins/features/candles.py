@@ -88,12 +88,8 @@ class Candles:
         return result
 
     def over_volume(self, numerator: Array) -> Array:
-        """Divide by the volume; a bar without volume gives NaN, and 1e12 times too much in qlib."""
-        return (
-            numerator / (self.volume + EPSILON)
-            if self.partial
-            else numerator / positive(self.volume)
-        )
+        """Divide by the volume; a bar without any gives no finite number, a huge one in qlib."""
+        return numerator / (self.volume + EPSILON if self.partial else self.volume)
 
 
 def read_candles(

@@ -47,9 +47,7 @@ def volatility_scaled_return(
     window = _count(volatility_window, "volatility_window", 2)
     close = candles["close"].dropna()
     volatility = (close / close.shift() - 1).rolling(window).std()
-    # Rolling sums leave dust where all returns of a window are equal.
-    volatility = volatility.where(volatility > 1e-12).reindex(candles.index)
-    label[LABEL] /= volatility
+    label[LABEL] /= volatility.reindex(candles.index)
     return _known_only(label)
 
 

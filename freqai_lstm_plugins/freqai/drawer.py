@@ -58,7 +58,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
     ) -> DurableDataDrawer:
         """Make a drawer of what the host's has read from disk, which is so read only once."""
         made = cls.__new__(cls)
-        vars(made).update(vars(other))
+        made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
         return made
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
-from freqai_lstm_plugins.nets import TFTNet, build_net, net_class, panel_net
+from freqai_lstm_plugins.nets import build_net, net_class, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def new_net(
     net = parameters.net
     if not isinstance(net, str):
         built = _own_net(net, parameters.net_name, n_features + size, n_outputs)
-    elif n_symbols and issubclass(net_class(net), TFTNet):
+    elif n_symbols and net_class(net).takes_symbols:
         built = build_net(net, n_features, n_outputs, parameters.net_config, n_symbols)
         return panel_net(built, n_symbols, 0)
     else:

@@ -13,7 +13,8 @@ import torch
 
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
-from freqai_lstm_plugins.data.panel import Given, Inputs, objects_of
+from freqai_lstm_plugins.data.columns import objects_of
+from freqai_lstm_plugins.data.panel import Given, Inputs
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.targets import plain, read_classes
 from freqai_lstm_plugins.data.windows import WindowSet

@@ -91,7 +91,7 @@ def train_net(
         net = new_net(parameters, n_features, answer.n_outputs, n_symbols).to(device)
         if former is not None:
             net.load_state_dict(former.state_dict())
-        n_epochs = count_epochs(config, len(data.train))
+        n_epochs = count_epochs(config, data.train)
         show, name = parameters.data.progress, parameters.net_name
         with epoch_progress(show, n_epochs, name, on_epoch) as report:
             trained = fit(

@@ -90,6 +90,31 @@ def thin(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.iloc[np.linspace(0, len(frame) - 1, MOST_POINTS).round().astype(int)]
 
 
+def draw_ranking(ranking: pd.DataFrame, figure: str, palette: Palette) -> Any:
+    """Draw each model's figure with its interval, the best on top."""
+    go = load_extra("plotly.graph_objects", PURPOSE)
+    lines = ranking.iloc[::-1]
+    points = [
+        go.Scatter(
+            x=_round([line["estimate"]]),
+            y=[str(model)],
+            name=str(model),
+            mode="markers",
+            marker={"color": palette.line(str(model))["color"], "size": 9},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": _round([line["upper"] - line["estimate"]]),
+                "arrayminus": _round([line["estimate"] - line["lower"]]),
+            },
+        )
+        for model, line in lines.iterrows()
+    ]
+    chart = _figure(points, figure, "")
+    chart.add_vline(x=0, line_color=GREY, line_width=1)
+    return chart
+
+
 def draw_ic(ic: pd.DataFrame, figure: str, palette: Palette) -> Any:
     """Draw the running mean of what each date gives to the figure."""
     n = max(len(ic) // PARTS, 1)
@@ -111,7 +136,7 @@ def draw_quantiles(quantiles: pd.DataFrame, palette: Palette) -> Any:
         )
         for model, values in zip(quantiles.index, quantiles.to_numpy(), strict=True)
     ]
-    return _figure(bars, "quantile of the prediction, the highest last", "mean label")
+    return _figure(bars, "quantile of the prediction", "mean label")
 
 
 def draw_wealth(returns: pd.DataFrame, palette: Palette) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.research.inference import (
     CHAMPION,
     Judgement,
@@ -134,10 +135,15 @@ def find(
         MissingExtraError: arch or purgedcv is not installed.
     """
     common = keep_common(table)
+    if common.empty:
+        raise DataError("There is no candle that all models have a prediction and a label for.")
     chosen = ranked_by or choose_measure(common)
     series = date_series(common, chosen)
     judgement = judge(series, horizon=horizon, dates_per_year=dates_per_year, n_draws=n_draws)
     traded = _trade_all(table, trading, horizon, n_draws) if trading else None
+    ranking = _rank(common, judgement)
+    models = list(ranking.index)
+    quantiles = _quantiles(common)
     verdicts = describe(judgement, TITLES[chosen])
     notes = [_count_rows(table, common), _say_method(judgement)]
     if traded and trading:
@@ -147,12 +153,12 @@ def find(
         figure=TITLES[chosen],
         verdicts=tuple(verdicts),
         notes=tuple(notes),
-        ranking=_rank(common, judgement),
+        ranking=ranking,
         comparisons=judgement.comparisons,
         scores=scores(common),
-        per_symbol=_mean_of_seeds(ts_rank_ic(common)),
-        ic=_mean_of_seeds(series),
-        quantiles=_quantiles(common),
+        per_symbol=_mean_of_seeds(ts_rank_ic(common))[models],
+        ic=_mean_of_seeds(series)[models],
+        quantiles=quantiles.loc[[name for name in models if name in quantiles.index]],
         outcomes=_outcomes(common),
         accounts=traded.figures if traded else None,
         account_comparisons=traded.judgement.comparisons if traded else None,
@@ -266,4 +272,9 @@ def _measure_all(
         for (model, _), account in [*accounts.items(), ((EQUAL, 0), equal)]:
             lines.append({"model": model, "costs": name, **measure(account, equal, paid)})
     # Where one seed has no figure the model has none: the mean of the others would flatter it.
-    return pd.DataFrame(lines).groupby(["model", "costs"]).agg(lambda seen: seen.to_numpy().mean())
+    groups = pd.DataFrame(lines).groupby(["model", "costs"])
+    return groups.agg(_mean_of_all)
+
+
+def _mean_of_all(values: pd.Series[float]) -> float:
+    return float(values.to_numpy().mean())

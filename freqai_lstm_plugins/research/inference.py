@@ -353,7 +353,7 @@ def describe(judgement: Judgement, figure: str) -> list[str]:
     groups = judgement.comparisons.groupby(["against", "verdict"], sort=False)
     for (against, verdict), lines in groups:
         than = "from" if verdict == ALIKE else "than"
-        said = "; ".join(_say(line, verdict) for line in lines.to_dict("records"))
+        said = ", ".join(_say(line, verdict) for line in lines.to_dict("records"))
         sentences.append(f"{str(verdict).capitalize()} {than} {against}: {said}.")
     if judgement.best_set is not None:
         sentences.append(f"Not to be told from the best: {', '.join(judgement.best_set)}.")
@@ -361,16 +361,18 @@ def describe(judgement: Judgement, figure: str) -> list[str]:
 
 
 def _say(line: dict[Hashable, Any], verdict: Any) -> str:
-    lead = f"{line['difference']:+.3g}, 95 % from {line['lower']:+.3g} to {line['upper']:+.3g}"
-    years = f", {_say_years(line['more_years'])}" if verdict == ALIKE else ""
-    return f"{line['model']} ({lead}{years})"
+    difference = f"{line['difference']:+.3g}"
+    if verdict == ALIKE:
+        return f"{line['model']} ({difference}; {_say_years(line['more_years'])})"
+    return f"{line['model']} ({difference}; 95 % {line['lower']:+.3g} to {line['upper']:+.3g})"
 
 
 def _say_years(years: float) -> str:
+    """Say what it takes to tell a difference of that size from none."""
     if math.isnan(years):
         return "the same answers"
     if math.isinf(years):
         return "to tell takes more seeds"
     if years > MOST_YEARS:
-        return f"to tell takes more than {MOST_YEARS:.0f} more years of data"
-    return f"to tell takes about {max(years, 0.1):.1f} more years of data"
+        return f"to tell takes over {MOST_YEARS:.0f} more years"
+    return f"to tell takes {max(years, 0.1):.1f} more years"

@@ -131,6 +131,7 @@ def build_sections(report: Report, palette: charts.Palette) -> list[Section]:
             "is the share of its squared error that a model saves (geometric mean over symbols and "
             "folds), win rate how often the model's error is the smaller one.",
             found.ranking,
+            (("With 95 % intervals", charts.draw_ranking(found.ranking, found.figure, palette)),),
         ),
         Section(
             "comparisons",

@@ -105,7 +105,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     except ImportError as error:
         raise MissingExtraError("dask", "cluster", "A run on a dask cluster") from error
     try:
-        client = Client(address, timeout=DASK_SECONDS)
+        client: Any = Client(address, timeout=DASK_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise ConfigError(
             f"--dask {address}: no dask scheduler answers there ({type(error).__name__}). Start "

@@ -108,11 +108,13 @@ def _claim(experiment: Experiment, out: Path) -> None:
 
 
 def _differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:
-    found = [
-        f"{section}.{key} was {theirs.get(section, {}).get(key)!r} and is {mine[section].get(key)!r}"
-        for section in mine
-        for key in sorted(theirs.get(section, {}).keys() | mine[section].keys())
-        if theirs.get(section, {}).get(key) != mine[section].get(key)
-    ]
+    found = []
+    for section, now in mine.items():
+        before = theirs.get(section, {})
+        found += [
+            f"{section}.{key} was {before.get(key)!r} and is {now.get(key)!r}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        ]
     more = f", and {len(found) - most} more" if len(found) > most else ""
     return "; ".join(found[:most]) + more

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from freqai_lstm_plugins.windows import purged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,6 @@ from freqai_lstm_plugins.data.splits import (
     why_unusable,
 )
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.windows import purged
 
 
 def days(count, start="2024-01-01"):
@@ -135,6 +135,14 @@ def test_given_dates_include_their_last_day():
     # The day between validation and test keeps the last label of validation out of the test.
     assert rows_of(rows.valid) == list(range(6, 10))
     assert rows_of(rows.test) == list(range(12, 16))
+
+
+def test_an_end_with_a_time_includes_its_bar():
+    calendar = pd.date_range("2024-01-01", periods=48, freq="h", tz="UTC").as_unit("ms")
+    train, test = ("2024-01-01", "2024-01-01T06:00"), ("2024-01-01T07:00", "2024-01-02")
+    fold = fixed_dates(calendar, train=train, test=test, valid_fraction=0)
+    assert rows_of(fold.train.holds(calendar)) == list(range(7))
+    assert rows_of(fold.test.holds(calendar)) == list(range(7, 48))
 
 
 def test_given_dates_without_validation_cut_it_from_training():

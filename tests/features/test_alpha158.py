@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.expressions import Slow, expressions, slow_alpha158
 from freqai_lstm_plugins.features import ALPHA158_20, alpha158
 from freqai_lstm_plugins.features.alpha158 import NEUTRAL, feature_names, neutral_value
+from freqai_lstm_plugins.features.candles import read_candles
 from tests.features.market import PRICES, make_candles, with_warts
 
 GOLDEN = os.environ.get("FREQAI_LSTM_GOLDEN")
@@ -118,6 +119,17 @@ def test_a_flat_window_has_no_relation():
     assert (found.loc[50:80, ["STD10", "BETA10", "RESI10", "RSV10", "KMID2", "SUMD10"]] == 0).all(
         axis=None
     )
+
+
+def test_a_window_that_is_constant_but_for_round_off_has_no_relation():
+    candles = make_candles(60)
+    # The same growth from candle to candle, to the last bits.
+    close = 100 * 1.001 ** np.arange(60)
+    candles[PRICES] = np.column_stack([close, close, close, close])
+    assert len(np.unique(close[1:] / close[:-1])) > 1
+    found = alpha158(candles, (10,))
+    assert found["CORD10"].isna().all()
+    assert found["RSQR10"].iloc[9:].notna().all()
 
 
 def test_a_bar_without_volume_gives_nan_and_a_huge_number_in_qlib():
@@ -251,7 +263,8 @@ def test_without_a_step_candles_follow_each_other():
 
 def test_a_gap_of_years_takes_no_memory():
     candles = make_candles(200)
-    candles.loc[100:, "date"] += pd.Timedelta(days=100_000)
+    candles.loc[100:, "date"] += pd.Timedelta(days=1000)
+    assert len(read_candles(candles, longest=60, step="5m").close) == 200 + 60
     found = alpha158(candles, step="5m")
     assert found["MA60"].iloc[100:159].isna().all()
     assert found["MA60"].iloc[159:].notna().all()

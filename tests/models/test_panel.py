@@ -514,7 +514,7 @@ WRONG = {
     ),
     "words": (
         lambda x, y: ({**x, "ETH": x["ETH"].assign(a="up")}, y),
-        "X holds more than numbers: could not convert string to float: 'up'",
+        "X: column '[ac]' holds text .'up'., and a model takes real numbers alone",
     ),
 }
 

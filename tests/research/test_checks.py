@@ -209,6 +209,17 @@ def test_large_moves_are_listed_and_kept():
     assert missing_days(result) == []
 
 
+def test_bars_without_trades_make_no_move_large():
+    frame = candles()
+    idle = np.arange(120) % 3 > 0
+    frame.loc[idle, "volume"] = 0.0
+    close = frame["close"].where(~idle).ffill()
+    close[81:] *= 1.5
+    frame = frame.assign(**dict.fromkeys(PRICES, close))
+    # With idle bars among them, more than half of the moves would be zero.
+    assert found(checked(frame), "large_move") == [81]
+
+
 def test_moves_above_the_limit_of_the_market_are_listed():
     frame = candles()
     close = np.full(120, 10.0)

@@ -201,6 +201,8 @@ def test_further_faults_are_counted():
 def test_missing_sections_are_named():
     with pytest.raises(ConfigError, match="data is missing: add it"):
         parse_experiment({"models": {"lstm": {}}})
+    with pytest.raises(ConfigError, match=r"unknown key dta. Did you mean data\?"):
+        parse_experiment({"models": {"lstm": {}}, "dta": {"folder": "x"}})
     with pytest.raises(ConfigError, match=r"data.folder is missing: add it"):
         parse_experiment({"models": {"lstm": {}}, "data": {}})
     with pytest.raises(ConfigError, match=r"models = {} holds 0 values, fewer than 1"):

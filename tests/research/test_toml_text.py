@@ -4,7 +4,7 @@ import datetime
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freqai_lstm_plugins.research.toml_text import to_toml
@@ -17,6 +17,7 @@ VALUES = st.recursive(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES))
 def test_what_is_written_is_read_again(values):
     assert tomllib.loads(to_toml(values)) == values

@@ -13,7 +13,7 @@ import pytest
 import xgboost
 from freqtrade.configuration import Configuration
 from freqtrade.enums import RunMode
-from freqtrade.exceptions import ConfigurationError
+from freqtrade.exceptions import OperationalException
 from freqtrade.resolvers import StrategyResolver
 
 from .conftest import CONFIG_FILE, ROOT, STRATEGY_FILE
@@ -157,7 +157,7 @@ def test_a_backtest_of_the_bots_own_predictions_keeps_their_range(module, config
 )
 def test_a_wrong_key_of_the_section_is_refused_in_one_line(module, config, section, message):
     config[SECTION] = section
-    with pytest.raises(ConfigurationError, match=re.escape(message)) as error:
+    with pytest.raises(OperationalException, match=re.escape(message)) as error:
         module.LeaFreqAIStrategy(config)
     assert "\n" not in str(error.value)
 

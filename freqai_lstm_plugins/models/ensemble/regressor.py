@@ -49,7 +49,8 @@ class EnsembleConfig:
     Attributes:
         combine: `stack` weighs members by their out-of-fold errors, drawn towards equal weights;
             `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of
-            labels that become known; `confident` takes at each row the member whose interval is narrowest.
+            labels that become known; `confident` takes at each row the member whose interval is
+            narrowest.
         folds: Out-of-fold parts over the last half of the windows; fewer where rows are few.
         label_period: Rows that a target looks ahead.
         interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
@@ -364,7 +365,7 @@ class EnsembleRegressor:
             evidence.folds,
             evidence.positions,
         )
-        found = found.part(np.isfinite(found.forecasts).all(axis=1))
+        found = found.part(np.asarray(np.isfinite(found.forecasts).all(axis=1)))
         learned, held = self._halves(found)
         if config.interval is not None:
             require_rows(config.interval, len(held))
