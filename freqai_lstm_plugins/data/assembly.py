@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
@@ -80,19 +81,34 @@ def assemble(
             f"smaller window."
         )
     scaling = Scaling.fit(rows.features, rows.targets, _seen(rows, is_train, window), is_train)
-    scaled = scaling.scale_rows(rows.features)
-    # Far from what was seen in training, scaling may lead out of the range of float32.
-    has_window &= window_ends(finite_rows(scaled), window, rows.follows)
-    if schema.symbols:
-        scaled = np.column_stack([scaled, rows.codes.astype(np.float32)])
-    tensor = torch.from_numpy(to_float32(scaled))
+    scaled, has_window = apply_scaling(rows, scaling, window, tells_symbols=bool(schema.symbols))
+    tensor = torch.from_numpy(scaled)
     targets, weights = scaling.scale_targets(rows.targets), np.ones(len(scaled))
     train, valid = (
         build_window_set(tensor, targets, weights, part & has_window, window)
         for part in (is_train, is_valid)
     )
     data = Prepared(train, valid if len(valid) else None, schema, scaling)
-    return Assembled(data, tensor.numpy(), has_window)
+    return Assembled(data, scaled, has_window)
+
+
+def apply_scaling(
+    rows: Rows, scaling: Scaling, window: int, *, tells_symbols: bool
+) -> tuple[npt.NDArray[np.float32], BoolArray]:
+    """Return what a model sees of rows, (N, F) or with symbols (N, F + 1), and where windows end.
+
+    Args:
+        rows: Rows in their own units.
+        scaling: What training rows told.
+        window: W.
+        tells_symbols: Whether the number of the symbol stands in a last column.
+    """
+    scaled = scaling.scale_rows(rows.features)
+    # Far from what was seen in training, scaling may lead out of the range of float32.
+    has_window = window_ends(finite_rows(rows.features) & finite_rows(scaled), window, rows.follows)
+    if tells_symbols:
+        scaled = np.column_stack([scaled, rows.codes.astype(np.float32)])
+    return to_float32(scaled), has_window
 
 
 def _seen(rows: Rows, is_train: BoolArray, window: int) -> BoolArray:

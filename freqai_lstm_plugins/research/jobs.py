@@ -16,7 +16,7 @@ import resource
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,9 +173,10 @@ def _one_thread() -> Iterator[None]:
 def _compute(job: Job, out: Path, started: float) -> None:
     frames = [read_features(table) for table in job.tables]
     frame, codes = join_frames(frames)
-    rows, split = _rows(job, frame, codes), split_rows(job.fold, frame)
+    schema = schema_of(job)
+    rows, split = rows_of(frame, codes, schema.feature_names), split_rows(job.fold, frame)
     assert_no_peeking(job.fold, split, frame["date"], frame[KNOWN_AT])
-    assembled = assemble(rows, split.train, split.valid, schema_of(job), job.window)
+    assembled = assemble(rows, split.train, split.valid, schema, job.window)
     model = make_model(job)
     model.fit_windows(assembled.data)
     symbols = [table.symbol for table in job.tables]
@@ -223,10 +224,10 @@ def schema_of(job: Job) -> Schema:
     return Schema(names, [LABEL], [], [table.symbol for table in job.tables] if tells else [])
 
 
-def _rows(job: Job, frame: pd.DataFrame, codes: np.ndarray[Any, Any]) -> Rows:
-    features = frame[schema_of(job).feature_names].to_numpy(dtype=np.float64)
-    follows = np.ones(len(frame), dtype=bool)
-    follows[np.flatnonzero(np.diff(codes, prepend=-1))] = False
+def rows_of(frame: pd.DataFrame, codes: np.ndarray[Any, Any], feature_names: Sequence[str]) -> Rows:
+    """Return the rows of joined tables; the first row of each table follows none."""
+    follows = np.diff(codes, prepend=-1) == 0
+    features = frame[list(feature_names)].to_numpy(dtype=np.float64)
     return Rows(features, frame[[LABEL]].to_numpy(dtype=np.float64), follows, codes)
 
 

@@ -8,15 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from freqai_lstm_plugins.data.assembly import apply_scaling
+from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import DataError, NotACheckpointError
+from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.research.jobs import (
     METADATA_FILE,
     MODEL_FILE,
     PREDICTIONS_FILE,
     Job,
     is_done,
+    join_frames,
+    rows_of,
 )
 
 DATA_FOLDER = "data"
@@ -99,3 +105,32 @@ def _repeated(table: pd.DataFrame, seeds: Sequence[int]) -> list[pd.DataFrame]:
             only = rows["seed"].iloc[0]
             repeated += [rows.assign(seed=seed) for seed in seeds if seed != only]
     return repeated
+
+
+def reproduce(entry: Entry, out: Path) -> pd.DataFrame:
+    """Predict a finished job's test rows anew, from its model file and the tables.
+
+    Returns:
+        date, symbol and prediction, a row for each stored prediction.
+
+    Raises:
+        NotACheckpointError: A table that the model was trained on is no longer there.
+    """
+    known = entry.metadata
+    paths = [out / DATA_FOLDER / known["files"][symbol] for symbol in known["symbols"]]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise NotACheckpointError(f"{entry.folder}: the table {missing} is gone, run it again.")
+    frame, codes = join_frames([pd.read_parquet(path) for path in paths])
+    rows, scaling = rows_of(frame, codes, known["feature_names"]), Scaling(**known["scaling"])
+    scaled, has_window = apply_scaling(
+        rows, scaling, known["window"], tells_symbols=bool(known["symbol_embedding"])
+    )
+    test = known["fold"]["test"]
+    is_test = frame["date"].between(pd.Timestamp(test["first"]), pd.Timestamp(test["last"]))
+    wanted = has_window & is_test.to_numpy()
+    point = load_model(entry.model_file).predict_windows(scaled, wanted).point
+    prediction = scaling.unscale_targets(point)[:, 0]
+    symbols = np.array(known["symbols"])[codes]
+    table = pd.DataFrame({"date": frame["date"], "symbol": symbols, "prediction": prediction})
+    return table[wanted].reset_index(drop=True)
