@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from freqai_lstm_plugins import __version__
-from freqai_lstm_plugins.commands import demo, explain, inspect, install, path, replay
+from freqai_lstm_plugins.commands import (
+    compare,
+    demo,
+    explain,
+    features,
+    inspect,
+    install,
+    models,
+    path,
+    replay,
+)
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
 
@@ -21,6 +31,9 @@ COMMANDS = (
     path.path,
     inspect.inspect,
     explain.explain,
+    features.features,
+    compare.compare,
+    models.models,
     replay.replay,
     demo.demo,
 )
