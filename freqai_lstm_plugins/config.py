@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+import pandas as pd
+
 from freqai_lstm_plugins.errors import ConfigError
 
 DEFAULT_WINDOW = 24
@@ -175,6 +178,44 @@ class TrainConfig:
             )
 
 
+def _is_time(value: str) -> bool:
+    try:
+        return bool(pd.Timedelta(value) > pd.Timedelta(0))
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which rows make windows, and which of them are trained on and validated.
+
+    Attributes:
+        window: W, rows a window.
+        valid_size: Last fraction of the targets that is kept for early stopping where no other rows
+            are given for it; 0 trains on all.
+        label_period: Rows that a target looks ahead; so many targets are left out between training
+            and validation.
+        step: Time between two rows, such as `5min`; windows then break where time jumps. null takes
+            all rows of a symbol for consecutive.
+        symbol: Column that names the symbol where one DataFrame has rows of many symbols.
+        symbol_embedding: Learned numbers that stand for the symbol; 0 does not tell the net the
+            symbol.
+        scale: Standardize features and targets, fitted on training rows only.
+        progress: Show a progress bar; null shows one where a terminal watches.
+    """
+
+    window: int = setting(DEFAULT_WINDOW, "an integer of at least 1", at_least(1))
+    valid_size: float = setting(
+        0.15, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1
+    )
+    label_period: int = setting(0, "an integer of at least 0", at_least(0))
+    step: str | None = setting(None, "a time above 0 such as '5min'", _is_time)
+    symbol: str | None = setting(None, "the name of a column", lambda v: True)
+    symbol_embedding: int = setting(0, "an integer of at least 0", at_least(0))
+    scale: bool = setting(True, "true or false", lambda v: True)
+    progress: bool | None = setting(None, "true, false or null", lambda v: True)
+
+
 @dataclass(frozen=True)
 class WindowConfig:
     """How rows become windows, beyond their width.
@@ -280,8 +321,10 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
     )
     if base is int and is_whole and not isinstance(value, bool):
         value = int(value)
+    if base is bool and isinstance(value, np.bool_):
+        value = bool(value)
     kinds = tuple(typing.get_origin(option) or option for option in options)
-    sound = isinstance(value, kinds) and not isinstance(value, bool)
+    sound = isinstance(value, kinds) and isinstance(value, bool) == (base is bool)
     if sound and isinstance(value, float):
         sound = math.isfinite(value)
     if not sound or not rules["check"](value):

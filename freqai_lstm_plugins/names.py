@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-from freqai_lstm_plugins.errors import (
-    MismatchError,
-)
-
-if TYPE_CHECKING:
-    pass
+from freqai_lstm_plugins.errors import MismatchError
 
 CONFIG_NAME = "config-lea.json"
 """The config that is written into a user directory."""

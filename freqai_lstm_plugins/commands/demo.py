@@ -41,5 +41,6 @@ def demo(
     for step, outcome, seconds in report.steps:
         table.add_row(step, outcome, f"{seconds:.0f}")
     out.print(table)
-    out.print(f"picture: {report.picture}")
+    no_picture = "none, since matplotlib is not installed"
+    out.print(f"picture: {report.picture or no_picture}")
     out.print(f"models, logs and results: {report.folder}")

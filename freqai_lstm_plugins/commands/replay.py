@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from freqai_lstm_plugins.commands.console import out
+from freqai_lstm_plugins.names import separated
 
 
 def replay(
@@ -15,7 +16,13 @@ def replay(
         Path | None,
         typer.Option(help="Folder with freqtrade feather files. A synthetic market without it."),
     ] = None,
-    pairs: Annotated[str, typer.Option(help="Pairs to serve, with commas.")] = "BTC/USDT,ETH/USDT",
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="Pairs to serve, with commas; by default all of the folder, or made-up "
+            "BTC/USDT and ETH/USDT."
+        ),
+    ] = None,
     timeframe: Annotated[str, typer.Option(help="Timeframe of the stored candles.")] = "5m",
     serve_as: Annotated[
         str | None,
@@ -35,7 +42,7 @@ def replay(
 
     Then run freqtrade with the config that it wrote, as the last --config:
 
-    freqtrade backtesting --config user_data/config.json --config replay.json
+    freqtrade trade --config user_data/config-lea.json --config replay.json
     """
     from freqai_lstm_plugins.replay import (
         ReplayExchange,
@@ -46,18 +53,20 @@ def replay(
     )
     from freqai_lstm_plugins.replay.market import timeframe_ms
 
-    names = [name.strip() for name in pairs.split(",") if name.strip()]
+    names = None if pairs is None else separated(pairs)
     if datadir is None:
         n_candles = days * 86_400_000 // timeframe_ms(timeframe)
-        candles = synthetic_market(names, timeframe, n_candles, seed)
+        made_up = names or ("BTC/USDT", "ETH/USDT")
+        candles = synthetic_market(made_up, timeframe, n_candles, seed)
     else:
         candles = read_candles(datadir, names, timeframe)
     if serve_as is not None and serve_as != timeframe:
         candles, timeframe = relabel(candles, serve_as), serve_as
     with ReplayExchange(candles, timeframe, live=live, port=port) as exchange:
-        write_overlay(config, exchange.url, names)
+        write_overlay(config, exchange.url, exchange.pairs)
         source = f"candles of {datadir}" if datadir else "a synthetic market (made up)"
-        out.print(f"Serving {source} on {exchange.url}, on this machine alone.")
+        served = ", ".join(exchange.pairs)
+        out.print(f"Serving {served}: {source} on {exchange.url}, on this machine alone.")
         out.print(f"Give freqtrade --config {config} as its last config. Ctrl-C ends.")
         _wait_for_interrupt()
 

@@ -192,8 +192,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def _read(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".csv":
-            # A byte order mark would become part of the first name.
-            return pd.read_csv(path, encoding="utf-8-sig")
+            return pd.read_csv(path)
         return _read_arrow(path)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())

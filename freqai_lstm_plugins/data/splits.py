@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -209,7 +210,7 @@ def _fold(
     embargo: int,
 ) -> Fold:
     if not 0 <= valid_fraction < 1:
-        raise DataError(f"valid_fraction must be from 0 up to, not 1, not {valid_fraction!r}.")
+        raise DataError(f"valid_fraction must be at least 0 and below 1, not {valid_fraction!r}.")
     bars = train.stop - train.start
     n_valid = round(valid_fraction * bars)
     if n_valid >= bars or (valid_fraction and not n_valid):
@@ -290,26 +291,34 @@ def assert_no_peeking(fold: Fold, rows: FoldRows, dates: Times, known_at: Times)
         DataError: A row does, or a part holds rows of another one.
     """
     dates, known_at = pd.DatetimeIndex(dates), pd.DatetimeIndex(known_at)
-    valid_first = dates[rows.valid].min() if rows.valid.any() else pd.NaT
-    checks = [("training", rows.train, "test", fold.test.first)]
+    test = _first(fold.test, dates[rows.test], fold.valid_known_before)
+    _refuse_peeking(fold.number, "validation", rows.valid, dates, known_at, test)
+    _refuse_peeking(fold.number, "training", rows.train, dates, known_at, test)
     if fold.valid is not None:
-        checks.append(("validation", rows.valid, "test", fold.test.first))
-        checks.append(("training", rows.train, "validation", fold.valid.first))
-    if rows.test.any():
-        test_first = dates[rows.test].min()
-        checks.append(("training", rows.train, "test", test_first))
-        checks.append(("validation", rows.valid, "test", test_first))
-    if valid_first is not pd.NaT:
-        checks.append(("training", rows.train, "validation", valid_first))
-    for part, mask, later, first in checks:
-        peeking = mask & ~known_before(known_at, first)
-        peeking |= mask & ~np.asarray(dates < first)
-        if peeking.any():
-            row = int(np.argmax(peeking))
-            raise DataError(
-                f"Fold {fold.number}: the {part} row of {dates[row]} has a label that is known at "
-                f"{known_at[row]}, not before the {later} part begins at {first}."
-            )
+        valid = _first(fold.valid, dates[rows.valid], fold.train_known_before)
+        _refuse_peeking(fold.number, "training", rows.train, dates, known_at, valid)
+
+
+def _first(span: Span, dates: pd.DatetimeIndex, known_before: pd.Timestamp) -> pd.Timestamp:
+    first = min(span.first, known_before)
+    return min(first, dates.min()) if len(dates) else first
+
+
+def _refuse_peeking(
+    number: int,
+    part: str,
+    mask: BoolArray,
+    dates: pd.DatetimeIndex,
+    known_at: pd.DatetimeIndex,
+    first: pd.Timestamp,
+) -> None:
+    peeking = mask & ~(known_before(known_at, first) & known_before(dates, first))
+    if peeking.any():
+        row = int(np.argmax(peeking))
+        raise DataError(
+            f"Fold {number}: the {part} row of {dates[row]} has a label that is known at "
+            f"{known_at[row]}, which is not before {first}, where the next part begins."
+        )
 
 
 def why_unusable(fold: Fold, rows: FoldRows, least: int = 1) -> str | None:
@@ -372,7 +381,7 @@ def inner_folds(
     unique = rows.unique().sort_values()
     edges = np.linspace(round(first_fraction * len(unique)), len(unique), folds + 1).round()
     result = []
-    for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (start, stop) in enumerate(pairwise(edges)):
         part = unique[int(start) : int(stop)]
         fold = _inner_fold(rows, known, part) if len(part) else None
         if fold is None or not len(fold.train) or not len(fold.test):

@@ -47,9 +47,7 @@ def volatility_scaled_return(
     window = _count(volatility_window, "volatility_window", 2)
     close = candles["close"].dropna()
     volatility = (close / close.shift() - 1).rolling(window).std()
-    # Rolling sums leave dust where all returns of a window are equal.
-    volatility = volatility.where(volatility > 1e-12).reindex(candles.index)
-    label[LABEL] /= volatility
+    label[LABEL] /= volatility.reindex(candles.index)
     return _known_only(label)
 
 
@@ -62,6 +60,20 @@ def qlib_return(candles: pd.DataFrame) -> pd.DataFrame:
         DataError: Columns or the order of dates do not serve.
     """
     return _forward(candles, 1, 2)
+
+
+def given_label(table: pd.DataFrame, column: str, horizon: int) -> pd.DataFrame:
+    """Take a column as the label, and say when it is known: `horizon` rows later.
+
+    A row with less than `horizon` rows after it has no label: when it is known can't be told.
+
+    Raises:
+        DataError: The column or the date is missing, or the dates are not in order.
+    """
+    _require(table, ("date", column))
+    later = table["date"].shift(-_count(horizon, "horizon", 1))
+    label = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+    return _known_only(pd.DataFrame({LABEL: label.where(later.notna()), KNOWN_AT: later}))
 
 
 def _forward(candles: pd.DataFrame, first: int, last: int) -> pd.DataFrame:
@@ -78,18 +90,24 @@ def _known_only(table: pd.DataFrame) -> pd.DataFrame:
     return table.where(np.isfinite(table[LABEL]))
 
 
-def _check(candles: pd.DataFrame) -> None:
-    lacking = [column for column in ("date", "close") if column not in candles.columns]
+def _require(table: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    lacking = [column for column in columns if column not in table.columns]
     if lacking:
-        raise DataError(f"Labels need the columns date and close; {', '.join(lacking)} is missing.")
-    dates = candles["date"]
+        raise DataError(
+            f"A label of the columns {' and '.join(columns)} lacks {' and '.join(lacking)}."
+        )
+    dates = table["date"]
     if not (dates.is_monotonic_increasing and dates.is_unique):
         raise DataError(
             "Labels need candles in order of their dates, each date once: sort them, and drop "
             "what stands twice. Several symbols are labelled one by one."
         )
+
+
+def _check(candles: pd.DataFrame) -> None:
+    _require(candles, ("date", "close"))
     if (candles["close"] <= 0).any():
-        date = dates[candles["close"] <= 0].iloc[0]
+        date = candles.loc[candles["close"] <= 0, "date"].iloc[0]
         raise DataError(f"The close of {date} is not above 0: make it NaN, and it is left out.")
 
 

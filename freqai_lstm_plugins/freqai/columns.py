@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
@@ -95,7 +96,8 @@ def answer_columns(stored: pd.DataFrame, extra_returns: Mapping[str, Any]) -> li
     """
     beside = {f"{name}_{statistic}" for name in stored for statistic in STATISTICS}
     beside |= {*_OF_THE_HOST, *extra_returns}
-    return [name for name in stored if name not in beside and not name.startswith("%%")]
+    names = map(str, stored.columns)
+    return [name for name in names if name not in beside and not name.startswith("%%")]
 
 
 def holds_no_prediction(stored: pd.DataFrame) -> bool:
@@ -129,7 +131,7 @@ def refuse_unusable_features(frame: pd.DataFrame, features: Sequence[str], pair:
             )
 
 
-def _as_numbers(column: pd.Series, pair: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _as_numbers(column: pd.Series, pair: str) -> npt.NDArray[np.floating]:
     numbers = (
         pd.to_numeric(column, errors="coerce")
         if column.dtype == object
@@ -143,4 +145,4 @@ def _as_numbers(column: pd.Series, pair: str) -> np.ndarray[Any, np.dtype[np.flo
             f"{str(value)!r}, and a net needs numbers. Turn it into numbers (a flag of 0 and 1 for "
             f"each text, a difference in seconds for dates), or name it without '%'."
         )
-    return numbers.to_numpy(dtype=float)
+    return np.asarray(numbers, dtype=float)

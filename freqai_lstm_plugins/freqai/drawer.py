@@ -58,7 +58,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
     ) -> DurableDataDrawer:
         """Make a drawer of what the host's has read from disk, which is so read only once."""
         made = cls.__new__(cls)
-        vars(made).update(vars(other))
+        made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
         return made
 
@@ -79,7 +79,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         """
         # A column of the whole training frame, which nothing reads again.
         dk.data.pop("filter_drop_index_training", None)
-        model.host_state = (dk.data, dk.feature_pipeline, dk.label_pipeline)
+        model.companion = (dk.data, dk.feature_pipeline, dk.label_pipeline)
         super().save_data(model, coin, dk)
         write_hashes(Path(dk.data_path) / dk.model_filename)
 
@@ -98,7 +98,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         if model is None:
             model = _read_model(Path(dk.data_path) / dk.model_filename)
             self.model_dictionary[coin] = model
-        dk.data, dk.feature_pipeline, dk.label_pipeline = model.host_state
+        dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
         dk.training_features_list = dk.data["training_features_list"]
         dk.label_list = dk.data["label_list"]
         return model
@@ -182,7 +182,7 @@ def _read_model(stem: Path) -> Any:
     require_unchanged(stem)
     model: Any = from_checkpoint(read_checkpoint(part_of(stem, "model.zip")))
     pipelines = [_read_pipeline(part_of(stem, f"{part}.pkl")) for part in _PIPELINES]
-    model.host_state = (read_metadata(stem), *pipelines)
+    model.companion = (read_metadata(stem), *pipelines)
     return model
 
 

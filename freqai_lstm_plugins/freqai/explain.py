@@ -19,7 +19,6 @@ import torch
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.checkpoint import Checkpoint
 from freqai_lstm_plugins.config import WindowConfig, parse_settings
 from freqai_lstm_plugins.data.arrays import IntArray
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
@@ -42,6 +41,7 @@ from freqai_lstm_plugins.freqai.offline import (
 )
 from freqai_lstm_plugins.freqai.saved import find_saved, load_saved
 from freqai_lstm_plugins.models.estimator import SequenceEstimator
+from freqai_lstm_plugins.models.state import SequenceState
 from freqai_lstm_plugins.names import require_names
 
 
@@ -194,7 +194,7 @@ def _explain_trees(
     return replace(found, rows=chosen)
 
 
-def _require_timeframe(checkpoint: Checkpoint | None, config: dict[str, Any]) -> None:
+def _require_timeframe(checkpoint: SequenceState | None, config: dict[str, Any]) -> None:
     step = None if checkpoint is None else checkpoint.data_settings.get("step")
     seconds = timeframe_to_seconds(config["timeframe"])
     if step is not None and pd.Timedelta(step) != pd.Timedelta(seconds=seconds):

@@ -14,6 +14,7 @@ import pandas as pd
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows, to_float32
+from freqai_lstm_plugins.freqai.columns import refuse_unusable_features
 from freqai_lstm_plugins.freqai.slices import full_windows
 from freqai_lstm_plugins.names import require_names
 
@@ -60,7 +61,7 @@ def scale_rows(
         window: W.
         filled_candles: `break` or `keep`, as for `full_windows`.
     """
-    values = _feature_values(frame, dk.training_features_list)
+    values = _feature_values(frame, dk.training_features_list, dk.pair)
     is_finite = np.isfinite(values)
     known = is_finite.all(axis=1)
     # Pipelines refuse NaN. As an array, since names were compared before, and are slow to compare.
@@ -80,9 +81,21 @@ def require_features(frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
     require_names("features", dk.training_features_list, known)
 
 
-def _feature_values(frame: pd.DataFrame, names: list[str]) -> npt.NDArray[np.floating]:
-    """Return features as (N, F) floats, of the precision that the strategy chose."""
-    features = frame[names]
+def _feature_values(frame: pd.DataFrame, names: list[str], pair: str) -> npt.NDArray[np.floating]:
+    """Return features as (N, F) floats, of the precision that the strategy chose.
+
+    Raises:
+        DataError: Names a feature that is no number.
+    """
+    # By place: pandas takes thrice as long to look columns up by a list of names.
+    places = {name: place for place, name in enumerate(frame.columns.tolist())}
+    features = frame.take([places[name] for name in names], axis=1)
     values: npt.NDArray[np.floating] = features.to_numpy()
-    # Integers, booleans and pandas' own missing values.
-    return values if values.dtype.kind == "f" else features.to_numpy(dtype=float, na_value=np.nan)
+    if values.dtype.kind == "f":
+        return values
+    try:
+        # Integers, booleans and pandas' own missing values.
+        return features.to_numpy(dtype=float, na_value=np.nan)
+    except (TypeError, ValueError):
+        refuse_unusable_features(features, names, pair)
+        raise

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+from freqtrade.strategy.interface import IStrategy
 
 from freqai_lstm_plugins.files import replacing
 from freqai_lstm_plugins.freqai.columns import holds_no_prediction
@@ -26,6 +27,7 @@ class SequenceDataKitchen(FreqaiDataKitchen):
     Attributes:
         context: The rows before the slice that was cut last, with the columns of the slice.
         slice_length: Rows of the slice that was cut last.
+        labelled: In a bot, the frame whose labels were found last.
         check_labels: Called with a frame once its labels are known, and raises where they are
             unsound.
         check_stored: Called with stored predictions before they are used, and raises where they
@@ -37,12 +39,38 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         self.n_context = n_context
         self.context = pd.DataFrame()
         self.slice_length = 0
+        self.labelled = pd.DataFrame()
+        self._given_columns: list[str] | None = None
         self.check_labels: Callable[[pd.DataFrame], None] = lambda frame: None
         self.check_stored: Callable[[pd.DataFrame], None] = lambda stored: None
+
+    def use_strategy_to_populate_indicators(
+        self,
+        strategy: IStrategy,
+        corr_dataframes: dict[str, pd.DataFrame] | None = None,
+        base_dataframes: dict[str, dict[str, pd.DataFrame]] | None = None,
+        pair: str = "",
+        prediction_dataframe: pd.DataFrame | None = None,
+        do_corr_pairs: bool = True,
+    ) -> pd.DataFrame:
+        """Let the strategy add its features to candles.
+
+        In a backtest FreqAI hands over candles that have them already, where it finds a stored
+        slice after one that it has trained, and would then meet twice as many.
+        """
+        if prediction_dataframe is not None:
+            if self._given_columns is None:
+                self._given_columns = list(prediction_dataframe.columns)
+            prediction_dataframe = prediction_dataframe[self._given_columns]
+        return super().use_strategy_to_populate_indicators(
+            strategy, corr_dataframes, base_dataframes, pair, prediction_dataframe, do_corr_pairs
+        )
 
     def find_labels(self, dataframe: pd.DataFrame) -> None:
         """Find the labels of a frame."""
         super().find_labels(dataframe)
+        if self.live:
+            self.labelled = dataframe
         self.check_labels(dataframe)
 
     def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from freqtrade.strategy.interface import IStrategy
 
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, MismatchError
 from freqai_lstm_plugins.freqai.columns import STATISTICS, answer_columns, refuse_unsound_columns
-from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, why_unusable
+from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, read_metadata, why_unusable
 from freqai_lstm_plugins.freqai.identifier import (
     check_identifier,
     defaults,
@@ -40,6 +40,8 @@ from freqai_lstm_plugins.freqai.spelling import misspelt_keys
 
 logger = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_LOOKS = 1.0
+
 # Candles from which a strategy's labels are found where nothing has to be trained.
 _RECENT = 500
 
@@ -53,6 +55,10 @@ def one_line_errors() -> Iterator[None]:
         raise OperationalException(str(error)) from error
 
 
+def _accept(frame: pd.DataFrame) -> None:
+    """Take labels as they are."""
+
+
 class HostedModel(BasePyTorchModel):
     """A FreqAI model that keeps to its identifier, and whose failures are not taken for results.
 
@@ -63,6 +69,7 @@ class HostedModel(BasePyTorchModel):
     """
 
     net: ClassVar[str | None] = None
+    dd: DurableDataDrawer
     train_queue: deque[str]
 
     def __init__(self, **kwargs: Any) -> None:
@@ -221,13 +228,22 @@ class HostedModel(BasePyTorchModel):
         return check
 
     def model_exists(self, dk: FreqaiDataKitchen) -> bool:
-        """Tell whether a backtest model is on disk and whole."""
+        """Tell whether a backtest model is on disk, whole, and of the strategy's labels.
+
+        Raises:
+            ConfigError: It is of other labels.
+        """
         if not super().model_exists(dk):
             return False
-        reason = why_unusable(Path(dk.data_path) / dk.model_filename, self.require_usable)
+        stem = Path(dk.data_path) / dk.model_filename
+        reason = why_unusable(stem, self.require_usable)
         if reason is not None:
             logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
-        return reason is None
+            return False
+        if dk.label_list:
+            names = read_metadata(stem)["label_list"]
+            refuse_other_answers(self.identifier, f"a model of {dk.pair}", names, dk.label_list)
+        return True
 
     def _append_null_backtesting_predictions(
         self, dk: FreqaiDataKitchen, dataframe_backtest: pd.DataFrame
@@ -283,7 +299,8 @@ class HostedModel(BasePyTorchModel):
         except ConfigError as error:
             # freqtrade would go on with a traceback a candle.
             logger.error("%s is not predicted: %s", kitchen.pair, error)  # noqa: TRY400
-            self.dd.return_null_values_to_strategy(dataframe, kitchen)
+            kitchen.check_labels = _accept
+            self.dd.return_null_values_to_strategy(kitchen.labelled, kitchen)
             return kitchen
 
     def _new_live_kitchen(self, pair: str) -> SequenceDataKitchen:
@@ -318,7 +335,7 @@ class HostedModel(BasePyTorchModel):
         In place of freqtrade's own loop, which looks at the head of its queue alone and tries a
         pair that fails again at once.
         """
-        while not self._stop_event.wait(1.0):
+        while not self._stop_event.wait(SECONDS_BETWEEN_LOOKS):
             whitelist = strategy.dp.current_whitelist()
             pair = next_pair(self.train_queue, whitelist, self._needs_training, self._retries)
             if pair is not None:

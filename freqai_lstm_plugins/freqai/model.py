@@ -21,6 +21,7 @@ from freqtrade.freqai.torch.PyTorchDataConvertor import (
 from torch import nn
 
 from freqai_lstm_plugins.data.arrays import BoolArray
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError, TrainingError
 from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
@@ -178,11 +179,7 @@ class SequenceModel(HostedModel):
                 dk.pair,
             )
         model.fit_windows(
-            train,
-            valid,
-            feature_names,
-            dk.label_list,
-            classes=self.label_classes(),
+            Prepared(train, valid, Schema(feature_names, dk.label_list, self.label_classes())),
             start_from=start_from,
             on_epoch=self._after_epoch,
         )
@@ -307,7 +304,8 @@ class SequenceModel(HostedModel):
         if former is None:
             return None
         # FreqAI hangs its open log files on the very object that is predicting.
-        vars(former).pop("tb_logger", None)
+        if hasattr(former, "tb_logger"):
+            del former.tb_logger
         try:
             former = self._bound(former)
             require_names("features", feature_names, former.feature_names_in_)
@@ -342,7 +340,7 @@ class SequenceModel(HostedModel):
 
 def _log_newest(dk: FreqaiDataKitchen, date: pd.Timestamp, pred_df: pd.DataFrame) -> None:
     # One row as one array: to pick it out of each column takes longer than the net.
-    newest = zip(pred_df.columns.tolist(), pred_df.tail(1).to_numpy()[0], strict=True)
+    newest = zip(pred_df.columns.tolist(), pred_df.to_numpy()[-1], strict=True)
     logger.info(
         "%s: candle %s predicted %s, do_predict %d",
         dk.pair,

@@ -17,16 +17,16 @@ import pandas as pd
 from freqtrade.configuration import TimeRange, validate_config_consistency
 from freqtrade.configuration.load_config import load_from_files
 from freqtrade.data.dataprovider import DataProvider
-from freqtrade.data.history import load_pair_history
-from freqtrade.enums import CandleType, RunMode
+from freqtrade.data.history import get_datahandler, load_pair_history
+from freqtrade.enums import CandleType, RunMode, TradingMode
 from freqtrade.exceptions import FreqtradeException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+from freqtrade.plugins.pairlist.pairlist_helpers import expand_pairlist
 from freqtrade.resolvers import StrategyResolver
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
-
-CONFIG = "config-lea.json"
+from freqai_lstm_plugins.names import CONFIG_NAME
 
 
 @contextmanager
@@ -63,7 +63,9 @@ def read_config(
             f"There is no user directory {userdir}. Name it with --userdir, or make one with "
             f"`freqai-lstm install`."
         )
-    config: dict[str, Any] = load_from_files([str(path) for path in configs or [userdir / CONFIG]])
+    config: dict[str, Any] = load_from_files(
+        [str(path) for path in configs or [userdir / CONFIG_NAME]]
+    )
     if "feature_parameters" not in config.get("freqai", {}):
         raise ConfigError("The config has no section freqai.feature_parameters: give FreqAI's own.")
     config["original_config"] = deepcopy(config)
@@ -93,6 +95,24 @@ def load_strategy(config: dict[str, Any]) -> Any:
     strategy.freqai = SimpleNamespace(class_names=[])
     strategy.bot_start()
     return strategy
+
+
+def whitelist(config: dict[str, Any]) -> list[str]:
+    """Return the pairs of a config, expressions such as `.*/USDT` as the pairs on disk they match.
+
+    Raises:
+        ConfigError: An expression is none.
+    """
+    handler = get_datahandler(config["datadir"], config["dataformat_ohlcv"])
+    stored = handler.ohlcv_get_available_data(
+        config["datadir"], TradingMode(config.get("trading_mode") or "spot")
+    )
+    known = sorted({pair for pair, timeframe, _ in stored if timeframe == config["timeframe"]})
+    try:
+        found = expand_pairlist(config["exchange"]["pair_whitelist"], known, keep_invalid=True)
+    except ValueError as error:
+        raise ConfigError(f"exchange.pair_whitelist: {error}.") from error
+    return list(dict.fromkeys(found))
 
 
 def new_kitchen(config: dict[str, Any], pair: str) -> FreqaiDataKitchen:

@@ -48,7 +48,7 @@ class RowwiseDBSCAN(DBSCAN):
         """Drop the host's copies of the training rows and its verdicts on them."""
         self.train_features = np.array([])
         for name in ("labels_", "components_", "core_sample_indices_"):
-            vars(self._skl).pop(name, None)
+            self._skl.__dict__.pop(name, None)
 
     def transform(
         self,

@@ -106,8 +106,8 @@ def _files_of_module(name: str, roots: list[Path], is_absolute: bool = True) -> 
         files += [place / "__init__.py" for place in places]
         found = [file.resolve() for file in files if file.is_file()]
         loaded = sys.modules.get(".".join(parts[:count])) if is_absolute else None
-        if not found and getattr(loaded, "__file__", None):
-            found = [Path(str(loaded.__file__)).resolve()]
+        if not found and (given := getattr(loaded, "__file__", None)):
+            found = [Path(given).resolve()]
         yield from found
 
 

@@ -33,10 +33,10 @@ def set_aside_damaged(folder: Path) -> None:
     _set_aside(folder / "global_metadata.json", _read_json)
     _set_aside(folder / "metric_tracker.json", _read_json)
     predictions, backup = folder / PREDICTIONS, folder / PREDICTIONS_BACKUP
-    if _set_aside(predictions, _read_predictions) and not _set_aside(backup, _read_predictions):
-        if backup.is_file():
-            shutil.copy(backup, predictions)
-            logger.warning("Took the past predictions from %s.", backup)
+    is_lost = _set_aside(predictions, _read_predictions)
+    if is_lost and not _set_aside(backup, _read_predictions) and backup.is_file():
+        shutil.copy(backup, predictions)
+        logger.warning("Took the past predictions from %s.", backup)
 
 
 def _set_aside(path: Path, read: Callable[[Path], Any]) -> bool:

@@ -24,12 +24,14 @@ from freqtrade.freqai.data_drawer import (
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
-from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint
+from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.errors import FreqaiLSTMError, NotACheckpointError
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
 from freqai_lstm_plugins.models.estimator import SequenceEstimator
+from freqai_lstm_plugins.models.state import SequenceState, read_state
+from freqai_lstm_plugins.names import MODEL_SUFFIX
 
-OURS, TREES = "_model.zip", "_model.joblib"
+TREES = "_model.joblib"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class SavedModel:
     """
 
     stem: Path
-    checkpoint: Checkpoint | None
+    checkpoint: SequenceState | None
 
     @property
     def window(self) -> int:
@@ -60,10 +62,11 @@ def find_saved(file: Path) -> SavedModel:
         raise NotACheckpointError(f"There is no model file {file}.")
     if file.suffix not in (".zip", ".joblib"):
         raise NotACheckpointError(
-            f"{file} is no model file: those of FreqAI end in {OURS}, or for trees in {TREES}."
+            f"{file} is no model file: those of FreqAI end in {MODEL_SUFFIX}, or for trees in "
+            f"{TREES}."
         )
-    checkpoint = read_checkpoint(file) if file.suffix == ".zip" else None
-    stem = file.with_name(file.name.removesuffix(TREES if checkpoint is None else OURS))
+    checkpoint = read_state(read_checkpoint(file)) if file.suffix == ".zip" else None
+    stem = file.with_name(file.name.removesuffix(TREES if checkpoint is None else MODEL_SUFFIX))
     names = (f"{METADATA}.json", f"{FEATURE_PIPELINE}.pkl", f"{LABEL_PIPELINE}.pkl")
     missing = [name for name in names if not stem.with_name(f"{stem.name}_{name}").is_file()]
     if missing == list(names) and checkpoint is not None:
@@ -115,7 +118,7 @@ def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:
 
 
 def _bind_own_net(
-    model: SequenceEstimator, checkpoint: Checkpoint, config: dict[str, Any], folder: Path
+    model: SequenceEstimator, checkpoint: SequenceState, config: dict[str, Any], folder: Path
 ) -> None:
     """Let the user's own model class build its net, in a copy of the user directory."""
     models = config["user_data_dir"] / USERPATH_FREQAIMODELS

@@ -16,9 +16,7 @@ _UNLISTED = {
         "multitarget_parallel_training",
     },
     "freqai.feature_parameters": {
-        "inlier_metric_window",
         "noise_standard_deviation",
-        "outlier_protection_percentage",
         "reverse_train_test_order",
         "use_DBSCAN_to_remove_outliers",
     },

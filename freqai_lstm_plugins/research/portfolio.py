@@ -195,7 +195,7 @@ def hold_equally(market: Market, forecasts: pd.DataFrame, rules: Rules | None = 
     following = np.minimum(at + 1, len(market.dates) - 1)
     has_bar = market.has_bar[at][:, places]
     could_join = has_bar & market.can_trade[following][:, places]
-    joined: BoolArray = np.cumsum(could_join, axis=0) > 0
+    joined = np.greater(np.cumsum(could_join, axis=0), 0)
     joins = joined & ~np.vstack([np.zeros((1, len(places)), dtype=bool), joined[:-1]])
     is_held = joined & has_bar & joins.any(axis=1, keepdims=True)
     alike = pd.DataFrame(
@@ -209,7 +209,7 @@ def _walk(
 ) -> Account:
     """Walk an account of 1 over the bars of `span`, whose predictions (T, S) are given."""
     n_bars, n_symbols = forecasts.shape
-    target, is_due = weigh(forecasts, plan), np.isfinite(forecasts).any(axis=1)
+    target, is_due = weigh(forecasts, plan), np.isfinite(forecasts).sum(axis=1) > 0
     before, within = 1 + market.overnight[span], 1 + market.intraday[span]
     can_trade, is_long = market.can_trade[span], plan.kind != "long_short"
     held, cash = np.zeros((plan.horizon, n_symbols)), np.full(plan.horizon, 1.0 / plan.horizon)
@@ -264,8 +264,8 @@ def measure(account: Account, equal: Account, costs: Costs) -> dict[str, float]:
     Rates are a year's: `annual_return` compounded, `volatility`, `sharpe` (no interest on cash) and
     `information_ratio` (of the difference) from the bars' returns. `drawdown` is the largest loss
     from a height; `relative_drawdown` that of the account in units of the equal one. `break_even`
-    is the cost of each side at which account and equal one end alike; NaN where the account is
-    behind even without costs. NaN also where a spread to divide by is zero.
+    is the cost of each side at which account and equal one end alike; NaN where the account
+    has no lead even without costs. NaN also where a spread to divide by is zero.
     """
     net, base = account.net(costs), equal.net(costs)
     bars = account.bars_per_year
@@ -299,7 +299,7 @@ def _drawdown(wealth: npt.NDArray[np.floating[Any]]) -> float:
 def find_break_even(account: Account, equal: Account) -> float:
     """Return the cost of each side at which both accounts end alike; infinite if none is too high.
 
-    NaN where the account ends behind the equal one even without costs.
+    NaN where the account has no lead even without costs.
     """
 
     from scipy.optimize import brentq
@@ -308,6 +308,6 @@ def find_break_even(account: Account, equal: Account) -> float:
         costs = Costs(cost, cost)
         return float(np.log1p(account.net(costs)).sum() - np.log1p(equal.net(costs)).sum())
 
-    if lead(0.0) < 0:
+    if lead(0.0) <= 0:
         return math.nan
     return math.inf if lead(DEAREST) > 0 else float(brentq(lead, 0.0, DEAREST, xtol=1e-9))

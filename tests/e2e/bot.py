@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from freqai_lstm_plugins.install import TEMPLATE_DIR, install
+from freqai_lstm_plugins.install import install
+from freqai_lstm_plugins.names import CONFIG_NAME, MODEL_SUFFIX
 from freqai_lstm_plugins.replay import (
     Candles,
     Interceptor,
@@ -48,17 +49,17 @@ def candles() -> dict[str, Candles]:
 
 
 class Bot:
-    """Runs freqtrade's commands in one user directory against one exchange."""
+    """Runs freqtrade's commands in one user directory against one exchange, on its pairs."""
 
     def __init__(self, folder: Path, exchange: ReplayExchange, changes: Mapping[str, Any]) -> None:
         self.folder = folder
         self.userdir = folder / "user_data"
         self.log = folder / "freqtrade.log"
         self.datadir = folder / "candles"
-        self.overlay = write_overlay(folder / "replay.json", exchange.url, PAIRS)
+        self.overlay = write_overlay(folder / "replay.json", exchange.url, exchange.pairs)
         self.config = folder / "config.json"
-        install(self.userdir)
-        self.settings: dict[str, Any] = json.loads((TEMPLATE_DIR / "config.json").read_text())
+        install(self.userdir, pairs=exchange.pairs)
+        self.settings: dict[str, Any] = json.loads((self.userdir / CONFIG_NAME).read_text())
         merge(self.settings, SMALL)
         self.configure(changes)
 
@@ -77,7 +78,7 @@ class Bot:
             return child.wait(timeout)
 
     def models(self) -> list[Path]:
-        return sorted(self.userdir.glob("models/*/sub-train-*/*_model.zip"))
+        return sorted(self.userdir.glob(f"models/*/sub-train-*/*{MODEL_SUFFIX}"))
 
 
 SMALL: dict[str, Any] = {

@@ -13,7 +13,7 @@ import pytest
 import xgboost
 from freqtrade.configuration import Configuration
 from freqtrade.enums import RunMode
-from freqtrade.exceptions import ConfigurationError
+from freqtrade.exceptions import OperationalException
 from freqtrade.resolvers import StrategyResolver
 
 from .conftest import CONFIG_FILE, ROOT, STRATEGY_FILE
@@ -74,6 +74,14 @@ def test_the_nets_of_the_package_accept_their_parameters(load):
     found = settings.read_settings(load("LeaLSTMRegressor"), "lstm")
     assert found.window == 24
     assert found.label_period == 24
+
+
+def test_the_bias_checkers_empty_the_folder_that_they_then_use(load):
+    """They empty the one that the file names: under another name they would find old results."""
+    written = json.loads(CONFIG_FILE.read_text())["freqai"]["identifier"]
+    found = load("LightGBMRegressor", RunMode.UTIL_NO_EXCHANGE)
+    assert found["freqai"]["identifier"] == written == "lea-{freqaimodel}"
+    assert "n_estimators" in found["freqai"]["model_training_parameters"]
 
 
 def test_an_identifier_without_the_placeholder_stays(module, config):
@@ -149,7 +157,7 @@ def test_a_backtest_of_the_bots_own_predictions_keeps_their_range(module, config
 )
 def test_a_wrong_key_of_the_section_is_refused_in_one_line(module, config, section, message):
     config[SECTION] = section
-    with pytest.raises(ConfigurationError, match=re.escape(message)) as error:
+    with pytest.raises(OperationalException, match=re.escape(message)) as error:
         module.LeaFreqAIStrategy(config)
     assert "\n" not in str(error.value)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from freqtrade.enums import TradingMode
-from freqtrade.exceptions import ConfigurationError
+from freqtrade.exceptions import OperationalException
 from freqtrade.strategy import IStrategy
 
 from .conftest import FakeProvider, load_strategy, make_candles
@@ -165,6 +165,6 @@ def test_a_model_that_answers_something_else_is_refused(config, monkeypatch, nam
     if message is None:
         strategy.load_freqAI_model()
         return
-    with pytest.raises(ConfigurationError, match=message) as error:
+    with pytest.raises(OperationalException, match=message) as error:
         strategy.load_freqAI_model()
     assert "\n" not in str(error.value)

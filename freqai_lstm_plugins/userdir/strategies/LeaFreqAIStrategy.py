@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from freqtrade.constants import Config
 from freqtrade.enums import RunMode, TradingMode
-from freqtrade.exceptions import ConfigurationError
+from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.persistence import Trade
 from freqtrade.strategy import DecimalParameter, IntParameter, IStrategy
@@ -119,18 +119,19 @@ def check_section(section: Any) -> None:
     """Refuse what is misspelt or no number: a risk rule that counts for nothing is the worst.
 
     Raises:
-        ConfigurationError: A key is unknown, or a value of the wrong kind.
+        OperationalException: A key is unknown, or a value of the wrong kind. freqtrade ends with a
+            status of 0 on its error for configurations, as if all were well.
     """
     if not isinstance(section, dict):
-        raise ConfigurationError(f"{SECTION} must be a section of keys, not {section!r}.")
+        raise OperationalException(f"{SECTION} must be a section of keys, not {section!r}.")
     for key, value in section.items():
         if key not in KEYS:
             close = difflib.get_close_matches(str(key), KEYS, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(KEYS)}."
-            raise ConfigurationError(f"{SECTION}: unknown key {key!r}. {hint}")
+            raise OperationalException(f"{SECTION}: unknown key {key!r}. {hint}")
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if key in NUMBERS and value is not None and not is_number:
-            raise ConfigurationError(f"{SECTION}.{key} must be a number, not {value!r}.")
+            raise OperationalException(f"{SECTION}.{key} must be a number, not {value!r}.")
 
 
 def answer_of(model: Any) -> str | None:
@@ -216,7 +217,11 @@ class LeaFreqAIStrategy(IStrategy):
         settings = config.get(SECTION, {})
         model = config.get("freqaimodel")
         freqai = config.get("freqai", {})
-        if model and PLACEHOLDER in freqai.get("identifier", ""):
+        # freqtrade's bias checkers run in this mode, and before each of their runs they empty the
+        # folder of the identifier as it is written. So for them it stays as it is written: another
+        # name would keep the predictions of the run before, and the bot's folder is left alone.
+        is_bias_check = config.get("runmode") == RunMode.UTIL_NO_EXCHANGE
+        if model and PLACEHOLDER in freqai.get("identifier", "") and not is_bias_check:
             freqai["identifier"] = freqai["identifier"].replace(PLACEHOLDER, model)
         own_parameters = settings.get("model_training_parameters", {})
         if model in own_parameters:
@@ -239,14 +244,14 @@ class LeaFreqAIStrategy(IStrategy):
         turns every error into a traceback.
 
         Raises:
-            ConfigurationError: The model predicts classes where numbers are needed, or the other
+            OperationalException: The model predicts classes where numbers are needed, or the other
                 way round.
         """
         super().load_freqAI_model()
         answer = answer_of(self.freqai)
         if answer is not None and answer != self.answers:
             wanted = "Regressor" if self.answers == "numbers" else "Classifier"
-            raise ConfigurationError(
+            raise OperationalException(
                 f"{type(self).__name__} needs {self.answers}, and {type(self.freqai).__name__} "
                 f"predicts {answer}: choose a --freqaimodel such as LeaLSTM{wanted}, or another "
                 f"--strategy (LeaFreqAIStrategy takes numbers, LeaDirectionStrategy classes)."
