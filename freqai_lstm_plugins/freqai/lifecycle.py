@@ -1,6 +1,7 @@
-"""What happens around a model while FreqAI runs: start, slices of a backtest, live trainings, stop.
+"""What happens around a model while FreqAI runs: its start, and the slices of a backtest.
 
-What is trained and predicted stands in `model`.
+The trainings and predictions of a bot stand in `live`, and what is trained and predicted in
+`model`.
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from freqtrade.configuration import TimeRange
 from freqtrade.exceptions import OperationalException
 from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.strategy.interface import IStrategy
 
-from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, MismatchError
+from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError
 from freqai_lstm_plugins.freqai.columns import STATISTICS, answer_columns, refuse_unsound_columns
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, read_metadata, why_unusable
 from freqai_lstm_plugins.freqai.identifier import (
@@ -34,13 +34,10 @@ from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.lock import lock_identifier
 from freqai_lstm_plugins.freqai.own_net import own_sources
 from freqai_lstm_plugins.freqai.recovery import set_aside_damaged
-from freqai_lstm_plugins.freqai.retries import Retries, next_pair
 from freqai_lstm_plugins.freqai.settings import read_settings
 from freqai_lstm_plugins.freqai.spelling import misspelt_keys
 
 logger = logging.getLogger(__name__)
-
-SECONDS_BETWEEN_LOOKS = 1.0
 
 # Candles from which a strategy's labels are found where nothing has to be trained.
 _RECENT = 500
@@ -53,10 +50,6 @@ def one_line_errors() -> Iterator[None]:
         yield
     except FreqaiLSTMError as error:
         raise OperationalException(str(error)) from error
-
-
-def _accept(frame: pd.DataFrame) -> None:
-    """Take labels as they are."""
 
 
 class HostedModel(BasePyTorchModel):
@@ -78,21 +71,20 @@ class HostedModel(BasePyTorchModel):
             self.settings = read_settings(config, self.net)
             identifier = str(config["freqai"].get("identifier", "no_id_provided"))
             folder = Path(config["user_data_dir"]) / "models" / identifier
-            self._lock = lock_identifier(folder, identifier, config)
+            self.lock = lock_identifier(folder, identifier, config)
         try:
             set_aside_damaged(folder)
             super().__init__(**kwargs)
-            self._start_up()
+            self.start_up()
         except BaseException:
-            self._lock.release()
+            self.lock.release()
             raise
 
-    def _start_up(self) -> None:
+    def start_up(self) -> None:
+        """Check the settings, and take over what earlier runs left."""
         self.window_size = self.settings.window
         # As many candles as freqtrade hands to `predict` in live mode.
         self.CONV_WIDTH = self.settings.window
-        self._retries = Retries()
-        self._checked: set[tuple[str, ...]] = set()
         self._refusal: ConfigError | None = None
         self._failures: list[str] = []
         self._n_failures = 0
@@ -190,7 +182,7 @@ class HostedModel(BasePyTorchModel):
         strategy: IStrategy,
     ) -> FreqaiDataKitchen:
         """Backtest one pair, with the rows before each slice at hand."""
-        self.dk = kitchen = self._new_kitchen(metadata["pair"])
+        self.dk = kitchen = self.new_kitchen(metadata["pair"])
         kitchen.check_labels = lambda frame: self.check_columns(frame, kitchen)
         kitchen.check_stored = self._stored_check(kitchen, dataframe, metadata, strategy)
         self._failures = []
@@ -199,7 +191,8 @@ class HostedModel(BasePyTorchModel):
         self._report_failures(kitchen)
         return done
 
-    def _new_kitchen(self, pair: str) -> SequenceDataKitchen:
+    def new_kitchen(self, pair: str) -> SequenceDataKitchen:
+        """Make the kitchen of one pair."""
         return SequenceDataKitchen(self.config, self.live, pair, self.window_size - 1)
 
     def _stored_check(
@@ -282,116 +275,6 @@ class HostedModel(BasePyTorchModel):
             )
         if self._n_failures > count and self.pair_it >= self.total_pairs:
             logger.warning("In all pairs %d slices could not be trained.", self._n_failures)
-
-    # live
-
-    def start_live(
-        self,
-        dataframe: pd.DataFrame,
-        metadata: dict[str, Any],
-        strategy: IStrategy,
-        dk: FreqaiDataKitchen,
-    ) -> FreqaiDataKitchen:
-        """Predict a pair's newest candle; where the identifier is of other labels, say so."""
-        self.dk = kitchen = self._new_live_kitchen(metadata["pair"])
-        try:
-            return super().start_live(dataframe, metadata, strategy, kitchen)
-        except ConfigError as error:
-            # freqtrade would go on with a traceback a candle.
-            logger.error("%s is not predicted: %s", kitchen.pair, error)  # noqa: TRY400
-            kitchen.check_labels = _accept
-            self.dd.return_null_values_to_strategy(kitchen.labelled, kitchen)
-            return kitchen
-
-    def _new_live_kitchen(self, pair: str) -> SequenceDataKitchen:
-        kitchen = self._new_kitchen(pair)
-        kitchen.check_labels = lambda frame: self._check_live(frame, kitchen)
-        return kitchen
-
-    def _check_live(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
-        """Raise ConfigError where what a pair has from earlier runs is of other labels."""
-        expected = [*dk.label_list, *self.extra_columns(dk.label_list)]
-        key = (dk.pair, *expected)
-        if key in self._checked:
-            return
-        self.check_columns(frame, dk)
-        former = self.dd.historic_predictions.get(dk.pair)
-        if former is not None:
-            found = answer_columns(former, dk.data["extra_returns_per_train"])
-            refuse_other_answers(self.identifier, f"predictions of {dk.pair}", found, expected)
-        model = self.dd.model_dictionary.get(dk.pair)
-        if model is not None:
-            names = model.label_names_
-            refuse_other_answers(self.identifier, f"a model of {dk.pair}", names, dk.label_list)
-            try:
-                self.require_answers(model)
-            except MismatchError as error:
-                raise ConfigError(str(error)) from error
-        self._checked.add(key)
-
-    def _start_scanning(self, strategy: IStrategy) -> None:
-        """Train pair after pair beside the trading loop, until the bot is stopped.
-
-        In place of freqtrade's own loop, which looks at the head of its queue alone and tries a
-        pair that fails again at once.
-        """
-        while not self._stop_event.wait(SECONDS_BETWEEN_LOOKS):
-            whitelist = strategy.dp.current_whitelist()
-            pair = next_pair(self.train_queue, whitelist, self._needs_training, self._retries)
-            if pair is not None:
-                self._train_in_turn(pair, strategy)
-
-    def _needs_training(self, pair: str) -> bool:
-        _, trained_timestamp = self.dd.get_pair_dict_info(pair)
-        kitchen = FreqaiDataKitchen(self.config, True, pair)
-        is_required, _, _ = kitchen.check_if_new_training_required(trained_timestamp)
-        return bool(is_required)
-
-    def _train_in_turn(self, pair: str, strategy: IStrategy) -> None:
-        """Train a pair, whatever comes of it, and put it at the end of the queue."""
-        self.train_timer("start")
-        try:
-            self._train_now(pair, strategy)
-            self._retries.succeeded(pair)
-        # Any error is the pair's alone: the others must be trained.
-        except Exception as error:
-            if self._stop_event.is_set():
-                logger.info("%s: %s", pair, error)
-            else:
-                self._retries.failed(pair, error)
-        self.train_timer("stop", pair)
-        self.train_queue.remove(pair)
-        self.train_queue.append(pair)
-        self.dd.save_historic_predictions_to_disk()
-        if self.freqai_info.get("write_metrics_to_disk", False):
-            self.dd.save_metric_tracker_to_disk()
-
-    def _train_now(self, pair: str, strategy: IStrategy) -> None:
-        _, trained_timestamp = self.dd.get_pair_dict_info(pair)
-        kitchen = self._new_live_kitchen(pair)
-        _, timerange, load_timerange = kitchen.check_if_new_training_required(trained_timestamp)
-        kitchen.set_paths(pair, timerange.stopts)
-        self.extract_data_and_train_model(timerange, pair, strategy, kitchen, load_timerange)
-
-    def extract_data_and_train_model(
-        self,
-        new_trained_timerange: TimeRange,
-        pair: str,
-        strategy: IStrategy,
-        dk: FreqaiDataKitchen,
-        data_load_timerange: TimeRange,
-    ) -> None:
-        """Train and save a pair beside the trading loop."""
-        # freqtrade does so after the training, in which plots are named after the model.
-        dk.set_new_model_names(pair, new_trained_timerange.stopts)
-        super().extract_data_and_train_model(
-            new_trained_timerange, pair, strategy, dk, data_load_timerange
-        )
-
-    def shutdown(self) -> None:
-        """Stop the trainings, save what is known, and let others have the identifier."""
-        super().shutdown()
-        self._lock.release()
 
     # statistics
 

@@ -26,7 +26,8 @@ from freqai_lstm_plugins.errors import ConfigError, MismatchError, TrainingError
 from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
-from freqai_lstm_plugins.freqai.lifecycle import HostedModel, one_line_errors
+from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
+from freqai_lstm_plugins.freqai.live import LiveModel
 from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
 from freqai_lstm_plugins.freqai.own_net import require_fitting_constructor
 from freqai_lstm_plugins.freqai.pipelines import forget_the_fit
@@ -40,7 +41,7 @@ from freqai_lstm_plugins.training.history import Epoch
 logger = logging.getLogger(__name__)
 
 
-class SequenceModel(HostedModel):
+class SequenceModel(LiveModel):
     """A FreqAI model whose net sees windows of consecutive candles.
 
     Attributes:

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from freqai_lstm_plugins.freqai import lifecycle, retries
+from freqai_lstm_plugins.freqai import live, retries
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.host import PAIR
@@ -33,7 +33,7 @@ def market():
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Look at the queue without a pause, and take freqtrade's own warnings for what they are."""
-    monkeypatch.setattr(lifecycle, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(live, "SECONDS_BETWEEN_LOOKS", 0.01)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Series.values returning", DeprecationWarning)
         yield
