@@ -38,9 +38,15 @@ from freqai_lstm_plugins.data.panel import Given, Inputs, numbers_of, read_input
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import purged
 from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
-from freqai_lstm_plugins.errors import ConfigError, DataError, FreqaiLSTMError, MismatchError
+from freqai_lstm_plugins.errors import (
+    ConfigError,
+    DataError,
+    FreqaiLSTMError,
+    MismatchError,
+    NotACheckpointError,
+)
 from freqai_lstm_plugins.names import require_names, shortened
-from freqai_lstm_plugins.nets import build_net, net_class, panel_net
+from freqai_lstm_plugins.nets import build_net, net_class, not_finite, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded, torch_threads
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.loop import count_epochs, fit, require_windows
@@ -680,6 +686,11 @@ class SequenceEstimator(ABC):
 
     def _load_pending(self) -> None:
         assert self._pending is not None
+        if broken := not_finite(self._pending):
+            raise NotACheckpointError(
+                f"The model file is damaged: its weights {shortened(broken)} are not finite. Train "
+                f"the model again."
+            )
         with seeded(0):
             n_outputs = self.answer.n_outputs
             net = self._new_net(len(self.feature_names_in_), n_outputs, len(self.symbols_))

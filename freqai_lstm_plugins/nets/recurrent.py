@@ -13,7 +13,6 @@ from freqai_lstm_plugins.nets import cpu
 from freqai_lstm_plugins.nets.base import SequenceNet, read_config
 from freqai_lstm_plugins.nets.seeds import dropout_mask
 
-
 # Fewer windows take less time by torch's layers.
 SMALLEST_BATCH = 8
 
