@@ -136,11 +136,11 @@ def run_demo(
         ReplayError: The candles do not suffice, or `folder` holds something.
         ChildError: freqtrade failed; the message names its log.
     """
+    if folder.exists() and any(folder.iterdir()):
+        raise ReplayError(f"{folder} is not empty. Choose another --out.")
     for package in NEEDED:
         if find_spec(package) is None:
             raise MissingExtraError(package, "demo", "The demonstration")
-    if folder.exists() and any(folder.iterdir()):
-        raise ReplayError(f"{folder} is not empty. Choose another --out.")
     run = _Run(folder.resolve(), QUICK if quick else FULL, threads=1)
     candles, market = _market(datadir, run.size)
     install(run.userdir)
