@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+import pandas as pd
+
 from freqai_lstm_plugins.errors import ConfigError
 
 DEFAULT_WINDOW = 24
@@ -32,11 +35,13 @@ ALIASES = {
 }
 
 
-def _setting(default: Any, rule: str, check: Callable[[Any], bool]) -> Any:
+def setting(default: Any, rule: str, check: Callable[[Any], bool]) -> Any:
+    """Return a field of a settings class, with the rule that its values keep, in words and code."""
     return field(default=default, metadata={"rule": rule, "check": check})
 
 
-def _at_least(low: float) -> Callable[[Any], bool]:
+def at_least(low: float) -> Callable[[Any], bool]:
+    """Return the check for numbers of at least `low`."""
     return lambda value: bool(value >= low)
 
 
@@ -62,10 +67,10 @@ class NetConfig:
         head_size: Units of the dense layer between the last state and the targets.
     """
 
-    hidden_size: int = _setting(128, "an integer of at least 1", _at_least(1))
-    num_layers: int = _setting(2, "an integer of at least 1", _at_least(1))
-    dropout: float = _setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
-    head_size: int = _setting(64, "an integer of at least 1", _at_least(1))
+    hidden_size: int = setting(128, "an integer of at least 1", at_least(1))
+    num_layers: int = setting(2, "an integer of at least 1", at_least(1))
+    dropout: float = setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    head_size: int = setting(64, "an integer of at least 1", at_least(1))
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class ALSTMConfig(NetConfig):
         cell_type: Kind of the recurrent layers.
     """
 
-    cell_type: Literal["gru", "lstm"] = _setting("gru", "", lambda v: True)
+    cell_type: Literal["gru", "lstm"] = setting("gru", "", lambda v: True)
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,10 @@ class TFTConfig:
         num_heads: Heads of the attention.
     """
 
-    hidden_size: int = _setting(32, "an integer of at least 1", _at_least(1))
-    num_layers: int = _setting(1, "an integer of at least 1", _at_least(1))
-    dropout: float = _setting(0.1, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
-    num_heads: int = _setting(4, "an integer of at least 1", _at_least(1))
+    hidden_size: int = setting(32, "an integer of at least 1", at_least(1))
+    num_layers: int = setting(1, "an integer of at least 1", at_least(1))
+    dropout: float = setting(0.1, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    num_heads: int = setting(4, "an integer of at least 1", at_least(1))
 
     def __post_init__(self) -> None:
         if self.num_heads < 1:
@@ -143,27 +148,27 @@ class TrainConfig:
         num_threads: CPU threads that torch may use; None takes what is free.
     """
 
-    learning_rate: float = _setting(1e-3, "a number above 0", lambda v: v > 0)
-    weight_decay: float = _setting(0.01, "a number of at least 0", _at_least(0))
-    max_epochs: int | None = _setting(100, "an integer of at least 1, or null", _at_least(1))
-    n_steps: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
-    batch_size: int = _setting(256, "an integer of at least 1", _at_least(1))
-    patience: int = _setting(15, "an integer of at least 0", _at_least(0))
-    gradient_clip: float = _setting(1.0, "a number of at least 0", _at_least(0))
-    lr_schedule: Literal["plateau", "cosine", "none"] = _setting("plateau", "", lambda v: True)
-    supervision: Literal["exact", "dense"] = _setting("exact", "", lambda v: True)
-    loss: Literal["auto", "mse", "mae", "huber", "quantile", "cross_entropy"] = _setting(
+    learning_rate: float = setting(1e-3, "a number above 0", lambda v: v > 0)
+    weight_decay: float = setting(0.01, "a number of at least 0", at_least(0))
+    max_epochs: int | None = setting(100, "an integer of at least 1, or null", at_least(1))
+    n_steps: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
+    batch_size: int = setting(256, "an integer of at least 1", at_least(1))
+    patience: int = setting(15, "an integer of at least 0", at_least(0))
+    gradient_clip: float = setting(1.0, "a number of at least 0", at_least(0))
+    lr_schedule: Literal["plateau", "cosine", "none"] = setting("plateau", "", lambda v: True)
+    supervision: Literal["exact", "dense"] = setting("exact", "", lambda v: True)
+    loss: Literal["auto", "mse", "mae", "huber", "quantile", "cross_entropy"] = setting(
         "auto", "", lambda v: True
     )
-    interval: float | None = _setting(
+    interval: float | None = setting(
         None, "a number between 0 and 1, such as 0.8, or null", lambda v: 0 < v < 1
     )
-    class_weight: str | dict[str, float] | None = _setting(  # noqa: RUF009
+    class_weight: str | dict[str, float] | None = setting(  # noqa: RUF009
         None, "'balanced', a dictionary of class -> weight above 0, or null", _is_class_weight
     )
-    seed: int = _setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
-    device: str = _setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
-    num_threads: int | None = _setting(None, "an integer of at least 1, or null", _at_least(1))
+    seed: int = setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
+    device: str = setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
+    num_threads: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.n_steps is None:
@@ -171,6 +176,44 @@ class TrainConfig:
                 "max_epochs and n_steps are both null, so nothing says how long to train: "
                 "set max_epochs (for example 100), or n_steps."
             )
+
+
+def _is_time(value: str) -> bool:
+    try:
+        return bool(pd.Timedelta(value) > pd.Timedelta(0))
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which rows make windows, and which of them are trained on and validated.
+
+    Attributes:
+        window: W, rows a window.
+        valid_size: Last fraction of the targets that is kept for early stopping where no other rows
+            are given for it; 0 trains on all.
+        label_period: Rows that a target looks ahead; so many targets are left out between training
+            and validation.
+        step: Time between two rows, such as `5min`; windows then break where time jumps. null takes
+            all rows of a symbol for consecutive.
+        symbol: Column that names the symbol where one DataFrame has rows of many symbols.
+        symbol_embedding: Learned numbers that stand for the symbol; 0 does not tell the net the
+            symbol.
+        scale: Standardize features and targets, fitted on training rows only.
+        progress: Show a progress bar; null shows one where a terminal watches.
+    """
+
+    window: int = setting(DEFAULT_WINDOW, "an integer of at least 1", at_least(1))
+    valid_size: float = setting(
+        0.15, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1
+    )
+    label_period: int = setting(0, "an integer of at least 0", at_least(0))
+    step: str | None = setting(None, "a time above 0 such as '5min'", _is_time)
+    symbol: str | None = setting(None, "the name of a column", lambda v: True)
+    symbol_embedding: int = setting(0, "an integer of at least 0", at_least(0))
+    scale: bool = setting(True, "true or false", lambda v: True)
+    progress: bool | None = setting(None, "true, false or null", lambda v: True)
 
 
 @dataclass(frozen=True)
@@ -183,10 +226,10 @@ class WindowConfig:
             `keep`: it counts as a candle, which suits pairs that often see no trade.
     """
 
-    filled_candles: Literal["break", "keep"] = _setting("break", "", lambda v: True)
+    filled_candles: Literal["break", "keep"] = setting("break", "", lambda v: True)
 
 
-ConfigT = TypeVar("ConfigT", bound=AnyNetConfig | TrainConfig | WindowConfig)
+ConfigT = TypeVar("ConfigT")
 
 
 def field_names(*configs: type[Any]) -> list[str]:
@@ -238,7 +281,8 @@ def parse_settings(config: type[ConfigT], values: Mapping[str, Any], where: str)
     canonical = canonical_keys(values, where)
     _refuse_unknown(values, field_names(config), where)
     hints = typing.get_type_hints(config)
-    rules = {item.name: item.metadata for item in dataclasses.fields(config)}
+    fields: Any = dataclasses.fields(typing.cast(Any, config))
+    rules = {item.name: item.metadata for item in fields}
     # Messages name a setting as the user wrote it.
     written = {ALIASES.get(key, key): key for key in values}
     return config(
@@ -277,8 +321,10 @@ def _checked(value: Any, hint: Any, rules: Mapping[str, Any], what: str) -> Any:
     )
     if base is int and is_whole and not isinstance(value, bool):
         value = int(value)
+    if base is bool and isinstance(value, np.bool_):
+        value = bool(value)
     kinds = tuple(typing.get_origin(option) or option for option in options)
-    sound = isinstance(value, kinds) and not isinstance(value, bool)
+    sound = isinstance(value, kinds) and isinstance(value, bool) == (base is bool)
     if sound and isinstance(value, float):
         sound = math.isfinite(value)
     if not sound or not rules["check"](value):

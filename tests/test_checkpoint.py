@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor, load_model
-from freqai_lstm_plugins.checkpoint import PyTrainer, read_checkpoint, write_checkpoint
+from freqai_lstm_plugins.checkpoint import Checkpoint, PyTrainer, read_checkpoint, write_checkpoint
 from freqai_lstm_plugins.errors import (
     CheckpointError,
     MismatchError,
@@ -50,12 +50,13 @@ def file(model, tmp_path):
 
 
 def rewritten(file, **changes):
-    """Change entries of the stored dictionary; None takes one out."""
+    """Change entries of the stored dictionary, or of the state in it; None takes one out."""
     content = model_content(file)
     for key, value in changes.items():
-        content[key] = value
+        place = content if key in content or key not in content["state"] else content["state"]
+        place[key] = value
         if value is None:
-            del content[key]
+            del place[key]
     torch.save(content, file)
     return file
 
@@ -127,9 +128,9 @@ def test_many_threads_read_at_once(file):
 
 
 def test_a_view_is_stored_without_what_it_looks_at(model, tmp_path):
-    checkpoint = model.to_checkpoint()
-    checkpoint.state_dict.update({name: torch.zeros(10**6)[:1] for name in checkpoint.state_dict})
-    write_checkpoint(checkpoint, tmp_path / "model.zip")
+    state = model.to_state()
+    state["state_dict"] = {name: torch.zeros(10**6)[:1] for name in state["state_dict"]}
+    write_checkpoint(Checkpoint(model.kind, state), tmp_path / "model.zip")
     assert (tmp_path / "model.zip").stat().st_size < 10**6
 
 
@@ -141,7 +142,7 @@ def test_a_file_of_the_same_model_is_written_over(model, file, rows):
 
 def test_tensors_are_stored_alone_and_on_the_cpu(file):
     content = model_content(file)
-    assert {tensor.device.type for tensor in content["state_dict"].values()} == {"cpu"}
+    assert {tensor.device.type for tensor in content["state"]["state_dict"].values()} == {"cpu"}
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -187,9 +188,34 @@ def test_a_file_in_torchs_old_format_is_no_model(tmp_path):
         read_checkpoint(tmp_path / "model.zip")
 
 
-def test_what_came_to_the_format_later_may_be_missing(file):
-    rewritten(file, data_settings=None, scaling=None)
-    assert read_checkpoint(file).data_settings == {}
+def test_what_came_to_older_formats_later_may_be_missing(file):
+    content = model_content(file)
+    for key in ("data_settings", "scaling", "calibration", "symbols"):
+        del content["state"][key]
+    for version in (1, 2):
+        open_state = {**content["state"], **content, "format_version": version}
+        del open_state["state"]
+        torch.save(open_state, file)
+        state = read_checkpoint(file).state
+        assert (state["data_settings"], state["scaling"], state["symbols"]) == ({}, None, [])
+
+
+def test_every_kind_is_found_by_a_process_that_has_imported_nothing():
+    code = (
+        "from freqai_lstm_plugins.checkpoint import KINDS, model_class\n"
+        "for kind in KINDS: assert model_class(kind).kind == kind, kind"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_is_read_from_the_disk_once(file, monkeypatch):
+    read = []
+    original = torch.load
+    monkeypatch.setattr(
+        torch, "load", lambda *args, **options: read.append(1) or original(*args, **options)
+    )
+    load_model(file)
+    assert read == [1]
 
 
 def test_a_zip_of_something_else_is_told_apart(tmp_path):
@@ -209,7 +235,7 @@ def test_a_torchscript_file_is_told_apart_and_not_run(tmp_path):
 
 def test_a_newer_format_asks_for_an_upgrade(file):
     rewritten(file, format_version=99)
-    with pytest.raises(NewerFormatError, match=r"version 99; .*reads up to 2. Upgrade"):
+    with pytest.raises(NewerFormatError, match=r"version 99; .*reads up to 3. Upgrade"):
         read_checkpoint(file)
 
 
@@ -422,8 +448,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(model, file, monkey
 
 
 def test_settings_that_are_no_plain_data_are_refused_at_saving(model, file):
-    checkpoint = model.to_checkpoint()
-    checkpoint.net_settings["bad"] = lambda: None
+    checkpoint = Checkpoint(model.kind, {**model.to_state(), "bad": lambda: None})
     before = file.read_bytes()
     with pytest.raises(CheckpointError, match="settings must be plain data"):
         write_checkpoint(checkpoint, file)

@@ -25,6 +25,7 @@ def test_every_file_is_written_into_a_directory_that_did_not_exist(tmp_path):
         "LeaTFTRegressor.py",
         "LeaLSTMClassifier.py",
         "LeaGRUClassifier.py",
+        "LeaAlpha158Strategy.py",
         "LeaDirectionStrategy.py",
         "LeaFreqAIStrategy.py",
         "LeaLongShortStrategy.py",

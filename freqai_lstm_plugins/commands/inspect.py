@@ -14,7 +14,7 @@ from freqai_lstm_plugins.commands.console import out
 from freqai_lstm_plugins.names import MODEL_SUFFIX
 
 if TYPE_CHECKING:
-    from freqai_lstm_plugins.checkpoint import Checkpoint
+    from freqai_lstm_plugins.models.state import SequenceState
 
 FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
 
@@ -29,39 +29,41 @@ def inspect(
 ) -> None:
     """Show what a model file holds, without executing anything in it."""
     from freqai_lstm_plugins.checkpoint import read_checkpoint
+    from freqai_lstm_plugins.models.state import read_state
 
     checkpoint = read_checkpoint(file)
-    out.print(_checkpoint_table(checkpoint, file))
+    state = read_state(checkpoint)
+    out.print(_state_table(state, checkpoint.versions, file))
     if features:
-        out.print("features: " + ", ".join(checkpoint.feature_names))
+        out.print("features: " + ", ".join(state.feature_names))
         epochs = Table("epoch", "training loss", "validation loss", "learning rate", "seconds")
-        for epoch in checkpoint.history["epochs"]:
+        for epoch in state.history["epochs"]:
             epochs.add_row(*(_number(value) for value in epoch.values()))
         out.print(epochs)
 
 
-def _checkpoint_table(checkpoint: Checkpoint, file: Path) -> Table:
-    history = checkpoint.history
+def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> Table:
+    history = state.history
     best = history["epochs"][history["best_epoch"] - 1]
-    shown = ", ".join(checkpoint.feature_names[:4])
-    more = f", ... ({len(checkpoint.feature_names)} in all)"
-    own = f"a net of your own, in freqaimodels/{checkpoint.net}.py"
+    shown = ", ".join(state.feature_names[:4])
+    more = f", ... ({len(state.feature_names)} in all)"
+    own = f"a net of your own, in freqaimodels/{state.net}.py"
     rows = {
         **_origin(file),
-        "net": own if checkpoint.is_own_net else checkpoint.net,
-        "net settings": _plain(checkpoint.net_settings),
-        "training settings": _plain(checkpoint.train_settings),
-        "window": f"{checkpoint.window} candles",
-        "features": shown + (more if len(checkpoint.feature_names) > 4 else ""),
-        "labels": ", ".join(checkpoint.label_names),
-        "parameters": f"{checkpoint.n_parameters:,}",
+        "net": own if state.is_own_net else state.net,
+        "net settings": _plain(state.net_settings),
+        "training settings": _plain(state.train_settings),
+        "window": f"{state.window} candles",
+        "features": shown + (more if len(state.feature_names) > 4 else ""),
+        "labels": ", ".join(state.label_names),
+        "parameters": f"{state.n_parameters:,}",
         "trained on": f"{history['n_train_windows']} windows, validated on "
         f"{history['n_valid_windows']}",
         "epochs": f"{len(history['epochs'])}, weights of epoch {history['best_epoch']}",
         "training loss": _number(best["train_loss"]),
         "validation loss": _number(best["valid_loss"]),
-        "can learn on": "yes" if checkpoint.optimizer_state else "no",
-        "written by": _plain(checkpoint.versions),
+        "can learn on": "yes" if state.optimizer_state else "no",
+        "written by": _plain(versions),
         "size": f"{file.stat().st_size / 1024:,.0f} kB",
     }
     table = Table(title=str(file), show_header=False)

@@ -1,8 +1,8 @@
 """What users hand over, as one table of rows: arrays and DataFrames of one or of many symbols.
 
 Many symbols come as a list of frames or arrays, as a dictionary symbol -> frame, or as one
-DataFrame with a column that names the symbol. Here they become one table, symbol after symbol, and
-predictions go back in the shape in which the rows came.
+DataFrame with a column, or a level of its index, that names the symbol. Here they become one table,
+symbol after symbol, and predictions go back in the shape in which the rows came.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
+from freqai_lstm_plugins.data.columns import numbers_of
 from freqai_lstm_plugins.data.windows import consecutive_in_time
 from freqai_lstm_plugins.errors import DataError, MismatchError
 from freqai_lstm_plugins.names import require_names
@@ -72,6 +73,10 @@ class Inputs:
         follows[1:] &= self.codes[1:] == self.codes[:-1]
         return follows
 
+    def symbol_names(self, rows: IntArray) -> npt.NDArray[Any] | None:
+        """Return the name of the symbol of each of some rows; None for a single series."""
+        return np.array(self.symbols, dtype=object)[self.codes[rows]] if self.symbols else None
+
     def require_features(self, expected: list[str]) -> None:
         """Raise MismatchError where the features are not the expected ones."""
         # An array has no names to compare.
@@ -117,6 +122,8 @@ class Inputs:
             DataError: The shape is another one than that of the features.
         """
         parts = self.parts_of(values, what)
+        for part, given in zip(parts, _parts(self.given), strict=True):
+            _require_same_index(part, given, what)
         arrays = [
             _columns(convert(part), len(given), what)
             for part, given in zip(parts, _parts(self.given), strict=True)
@@ -157,7 +164,8 @@ def read_inputs(X: Given, symbol: str | None = None) -> Inputs:
     """Read features.
 
     Args:
-        X: A (N, F) array or DataFrame, a list of them or a dictionary symbol -> one of them.
+        X: A (N, F) array or DataFrame, a list of them or a dictionary symbol -> one of them. Of a
+            DataFrame with an index of times and symbols the rows may stand in any order of symbols.
         symbol: Column of a DataFrame that names the symbol of each row.
 
     Raises:
@@ -170,6 +178,8 @@ def read_inputs(X: Given, symbol: str | None = None) -> Inputs:
         symbols = [str(i) for i in range(len(parts))] if _holds_several(X) else []
     if not parts:
         raise DataError("X holds no symbol: give at least one frame.")
+    if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.MultiIndex):
+        return _read_levels(X, symbol)
     if symbol is not None and not symbols:
         return _read_long_frame(X, symbol)
     read = [_read_one(part) for part in parts]
@@ -223,15 +233,38 @@ def _read_one(X: Any) -> Inputs:
     rows = numbers_of("X", X)
     if rows.ndim != 2 or rows.shape[1] == 0:
         raise DataError(f"X must have shape (rows, features), not {rows.shape}.")
-    columns = X.columns if isinstance(X, pd.DataFrame) else range(rows.shape[1])
-    prefix = "" if isinstance(X, pd.DataFrame) else "x"
-    times = None
-    if isinstance(X, pd.DataFrame) and isinstance(X.index, pd.DatetimeIndex):
-        # In UTC, so that symbols of several time zones have one clock.
-        index = X.index if X.index.tz is None else X.index.tz_convert(None)
-        times = index.to_numpy()
-    codes = np.zeros(len(rows), dtype=np.int64)
-    return Inputs(X, rows, [f"{prefix}{name}" for name in columns], times, [], codes)
+    is_frame = isinstance(X, pd.DataFrame)
+    names = [str(name) for name in X.columns] if is_frame else [f"x{i}" for i in range(len(rows.T))]
+    times = _times_of(X.index) if is_frame else None
+    return Inputs(X, rows, names, times, [], np.zeros(len(rows), dtype=np.int64))
+
+
+def _times_of(index: pd.Index) -> npt.NDArray[np.datetime64] | None:
+    """Return the times of an index, in UTC; None where it holds none.
+
+    Raises:
+        DataError: It runs backwards, though it holds no times, or has levels.
+    """
+    if isinstance(index, pd.MultiIndex):
+        raise DataError(_levels_message(index))
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
+    if not isinstance(index, pd.DatetimeIndex):
+        # Other indexes promise no order, but rows that were turned round keep their numbers.
+        if len(index) > 1 and index.is_unique and index.is_monotonic_decreasing:
+            raise DataError(
+                f"X: the index runs backwards, from {index[0]} to {index[-1]}: rows must be in the "
+                f"order of time. Sort them, or drop an index that means something else."
+            )
+        return None
+    return _on_one_clock(index).to_numpy()
+
+
+def _on_one_clock(index: pd.Index) -> pd.Index:
+    # In UTC, so that symbols of several time zones have one clock.
+    if not isinstance(index, pd.DatetimeIndex) or index.tz is None:
+        return index
+    return index.tz_convert(None)
 
 
 def _read_long_frame(X: Given, symbol: str) -> Inputs:
@@ -240,17 +273,50 @@ def _read_long_frame(X: Given, symbol: str) -> Inputs:
             f"symbol = {symbol!r} needs a DataFrame with one such column, or X as a list of frames "
             f"or a dictionary of them."
         )
-    if X[symbol].isna().any():
-        raise DataError(f"X: column {symbol!r} names no symbol in {X[symbol].isna().sum()} rows.")
-    codes, found = pd.factorize(X[symbol])
+    # The order is that of each symbol's own rows.
+    times = X.index if isinstance(X.index, pd.DatetimeIndex | pd.PeriodIndex) else None
+    return _read_grouped(X, X.drop(columns=symbol), X[symbol], times, f"column {symbol!r}")
+
+
+def _read_levels(X: pd.DataFrame, symbol: str | None) -> Inputs:
+    """Read a frame whose index has a level of times and one of symbols, in either order."""
+    index = X.index
+    levels = [index.get_level_values(place) for place in range(index.nlevels)]
+    times = [level for level in levels if isinstance(level, pd.DatetimeIndex)]
+    others = [level for level in levels if not isinstance(level, pd.DatetimeIndex)]
+    if len(times) != 1 or len(others) != 1 or symbol not in (None, others[0].name):
+        raise DataError(_levels_message(index))
+    name = f"index level {others[0].name!r}"
+    return _read_grouped(X, X, pd.Series(others[0]), times[0], name)
+
+
+def _levels_message(index: pd.Index) -> str:
+    return (
+        f"X has an index of the levels {', '.join(map(repr, index.names))}: rows of many symbols "
+        f"need one level of times and one of symbols, or a column that symbol names."
+    )
+
+
+def _read_grouped(
+    X: pd.DataFrame,
+    features: pd.DataFrame,
+    found: pd.Series,
+    index: pd.Index | None,
+    what: str,
+) -> Inputs:
+    """Read rows of many symbols in any order, each row's symbol in `found`."""
+    if found.isna().any():
+        raise DataError(f"X: {what} names no symbol in {found.isna().sum()} rows.")
+    codes, names = pd.factorize(found)
     order = np.argsort(codes, kind="stable")
-    one = _read_one(X.drop(columns=symbol))
+    one = _read_one(features.set_axis(pd.RangeIndex(len(features))))
+    times = None if index is None else _times_of(index)
     inputs = Inputs(
         X,
         one.rows[order],
         one.names,
-        None if one.times is None else one.times[order],
-        _distinct(str(name) for name in found),
+        None if times is None else times[order],
+        _distinct(str(name) for name in names),
         codes[order].astype(np.int64),
         order,
     )
@@ -259,36 +325,45 @@ def _read_long_frame(X: Given, symbol: str) -> Inputs:
 
 
 def _require_order(inputs: Inputs) -> None:
-    if not inputs.symbols or inputs.times is None or len(inputs) < 2:
+    """Raise DataError where times are missing, stand twice or run backwards."""
+    if inputs.times is None:
         return
+    missing = np.flatnonzero(np.isnat(inputs.times))
+    if len(missing):
+        whose = _whose(inputs, int(missing[0]))
+        raise DataError(
+            f"X: {len(missing)} rows have no time, the first of them one of {whose}. Drop them, or "
+            f"date them."
+        )
     backwards = (np.diff(inputs.times) <= np.timedelta64(0)) & (np.diff(inputs.codes) == 0)
     if backwards.any():
         at = int(np.flatnonzero(backwards)[0])
-        name, (before, time) = inputs.symbols[inputs.codes[at]], inputs.times[at : at + 2]
+        whose, (before, time) = _whose(inputs, at), inputs.times[at : at + 2]
         if before == time:
-            raise DataError(f"X: symbol {name!r} has two rows of {time}. Keep one of them.")
+            raise DataError(f"X: {whose} has two rows of {time}. Keep one of them.")
         raise DataError(
-            f"X: the rows of symbol {name!r} are not in the order of time: {time} comes after "
-            f"{before}. Sort them."
+            f"X: the rows of {whose} are not in the order of time: {time} comes after {before}. "
+            f"Sort them."
         )
 
 
-def numbers_of(name: str, values: Any) -> FloatArray:
-    """Return `values` as an array of floats, float32 where all of them are.
+def _whose(inputs: Inputs, row: int) -> str:
+    return f"symbol {inputs.symbols[inputs.codes[row]]!r}" if inputs.symbols else "the frame"
 
-    Raises:
-        DataError: They hold more than numbers.
-    """
-    try:
-        if isinstance(values, pd.DataFrame):
-            is_float32 = all(dtype == np.float32 for dtype in values.dtypes)
-            kind = np.float32 if is_float32 else np.float64
-            return values.to_numpy(dtype=kind, na_value=np.nan)
-        # Other floats as they are: a matrix of float32 may be most of the memory there is.
-        is_float32 = getattr(values, "dtype", None) == np.float32
-        return np.asarray(values, dtype=np.float32 if is_float32 else np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} holds more than numbers: {error}.") from error
+
+def _require_same_index(values: Any, given: Any, what: str) -> None:
+    """Raise DataError where values of pandas belong to other rows than their features."""
+    are_both = isinstance(values, pd.Series | pd.DataFrame) and isinstance(given, pd.DataFrame)
+    if not are_both or len(values) != len(given):
+        return
+    mine, theirs = _on_one_clock(values.index), _on_one_clock(given.index)
+    if mine.equals(theirs):
+        return
+    at = next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+    raise DataError(
+        f"{what} has another index than X: row {at} is {values.index[at]}, and {given.index[at]} "
+        f"in X. Give both the same index, or {what} as an array in the order of X."
+    )
 
 
 def _columns(values: npt.NDArray[Any], n_rows: int, what: str) -> npt.NDArray[Any]:

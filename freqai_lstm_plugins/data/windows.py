@@ -114,7 +114,7 @@ class WindowSet:
         rows: (N, F) float32 features; rows that no window holds may be anything.
         ends: (M,) int64 rows at which a window ends, in ascending order.
         targets: (M, K) float32 target of each window.
-        weights: (M,) float32 weight of each window's loss, of any scale.
+        weights: (M,) float32 weight of each window's loss, of mean 1.
         window: W, rows a window.
     """
 
@@ -201,20 +201,29 @@ def build_window_set(
     Args:
         rows: (N, F) features.
         targets: (N, K); a row with a NaN or infinite target is context only.
-        weights: (N,); a row without a weight above 0 is context only.
+        weights: (N,) of any scale; a row without a weight above 0 is context only.
         has_window: (N,) where a full window ends.
         window: W.
 
     Raises:
         DataError: A weight is negative or not finite.
     """
-    if not (np.isfinite(to_float32(weights)).all() and (weights >= 0).all()):
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise DataError("Sample weights must be finite and at least 0; some are negative or NaN.")
     ends = np.flatnonzero(has_window & finite_rows(targets) & (weights > 0))
     return WindowSet(
         rows=rows,
         ends=torch.from_numpy(ends),
         targets=torch.from_numpy(to_float32(targets[ends])),
-        weights=torch.from_numpy(to_float32(weights[ends])),
+        weights=torch.from_numpy(to_float32(_of_mean_one(weights[ends]))),
         window=window,
     )
+
+
+def _of_mean_one(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Scale weights so that float32 holds them, however large or small their unit is."""
+    if not len(weights):
+        return np.asarray(weights, dtype=np.float64)
+    # First by the largest, since a sum of large ones may be infinite.
+    relative = np.asarray(weights, dtype=np.float64) / weights.max()
+    return relative / relative.mean()

@@ -11,13 +11,16 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from freqai_lstm_plugins.checkpoint import Checkpoint
-from freqai_lstm_plugins.data.arrays import FloatArray
+from freqai_lstm_plugins.config import TrainConfig
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
+from freqai_lstm_plugins.data.columns import objects_of
 from freqai_lstm_plugins.data.panel import Given, Inputs
-from freqai_lstm_plugins.data.scaling import Scaling
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.targets import plain, read_classes
 from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError
-from freqai_lstm_plugins.models.estimator import SequenceEstimator, Targets
+from freqai_lstm_plugins.models.contract import Predictions
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.training.objectives import Classes, balanced_weights
 
 logger = logging.getLogger(__name__)
@@ -34,10 +37,11 @@ class SequenceClassifier(SequenceEstimator):
     """
 
     kind: ClassVar[str] = "classifier"
+    read_targets = staticmethod(read_classes)
 
-    def check_answer_settings(self) -> None:
+    def check_answer_settings(self, config: TrainConfig) -> None:
         """Raise ConfigError where a setting is one of regressors."""
-        config, name = self.train_config, type(self).__name__
+        name = type(self).__name__
         if config.loss not in ("auto", "cross_entropy"):
             raise ConfigError(
                 f"{name}: loss = {config.loss!r} is for numbers: a classifier has 'cross_entropy', "
@@ -52,20 +56,27 @@ class SequenceClassifier(SequenceEstimator):
     @property
     def classes_(self) -> Any:
         """Classes in the order of their probabilities: an array, or for several targets a list."""
-        arrays = [np.asarray(names) for names in self._classes]
+        arrays = [np.asarray(names) for names in self.fitted.schema.classes]
         return arrays[0] if len(arrays) == 1 else arrays
 
     @property
     def model_meta_data(self) -> dict[str, Any]:
         """What FreqAI's classifiers keep with a model: the names of the classes."""
-        return {"class_names": [name for names in self._classes for name in names]}
+        return {"class_names": [name for names in self.fitted.schema.classes for name in names]}
 
     @property
     def answer(self) -> Classes:
         """What the outputs of the fitted net mean."""
-        return Classes(tuple((1.0,) * len(names) for names in self._classes))
+        return Classes(tuple((1.0,) * len(names) for names in self.fitted.schema.classes))
 
-    def _answer_for(self, train: WindowSet, classes: list[list[Any]]) -> Classes:
+    def answer_for(self, data: Prepared) -> Classes:
+        """Return what the outputs of a net trained on `data` mean.
+
+        Raises:
+            ConfigError: The weights of classes name not just every class.
+            DataError: The training windows know but one class of a target.
+        """
+        train, classes = data.train, data.schema.classes
         self._require_class_weight(classes)
         weights = []
         for k, names in enumerate(classes):
@@ -109,25 +120,10 @@ class SequenceClassifier(SequenceEstimator):
                 f"{', '.join(map(repr, known))}, and it differs in {', '.join(map(repr, wrong))}."
             )
 
-    def _read_targets(self, y: Any, inputs: Inputs, classes: list[list[Any]]) -> Targets:
-        values, names = inputs.arrange(y, "y", lambda part: np.asarray(part, dtype=object))
-        names = names or [f"y{i}" for i in range(values.shape[1])]
-        if classes and len(classes) != values.shape[1]:
-            raise DataError(f"eval_set has {values.shape[1]} targets, y has {len(classes)}.")
-        known = classes or [_found_classes(column) for column in values.T]
-        numbers = [
-            class_numbers(column, found, name)
-            for column, found, name in zip(values.T, known, names, strict=True)
-        ]
-        return Targets(np.column_stack(numbers), names, known)
-
-    def _scaled_targets(self, targets: FloatArray, scaling: Scaling | None) -> FloatArray:
-        return targets
-
-    def _blank(self, train: WindowSet, answer: Any) -> list[float]:
+    def _blank(self, train: WindowSet, schema: Schema) -> list[float]:
         frequencies = []
-        for k, size in enumerate(answer.sizes):
-            counts = torch.bincount(train.targets[:, k].long(), minlength=size)
+        for k, names in enumerate(schema.classes):
+            counts = torch.bincount(train.targets[:, k].long(), minlength=len(names))
             frequencies += (counts / len(train)).tolist()
         return frequencies
 
@@ -138,14 +134,25 @@ class SequenceClassifier(SequenceEstimator):
         result: FloatArray = self.answer.probabilities(torch.from_numpy(outputs)).numpy()
         return result
 
+    def predict_windows(self, rows: FloatArray, has_window: BoolArray) -> Predictions:
+        """Predict rows (N, F), scaled as in the training, at which a full window ends.
+
+        Points are the numbers of the most probable classes; NaN where no window ends.
+        """
+        probabilities = self.probabilities(self.predict_outputs(rows, has_window))
+        is_blank = np.isnan(probabilities[:, :1])
+        parts = self._by_target(probabilities)
+        numbers = np.column_stack([part.argmax(axis=1) for part in parts])
+        return Predictions(np.where(is_blank, np.nan, numbers), probabilities=probabilities)
+
     def predict_proba(self, X: Given) -> Any:
         """Return the probability of each class, as `predict` gives its answers.
 
         Columns are in the order of `classes_`; with several targets those of the first come first,
         and in frames they are called `target=class`. NaN where no full, finite window ends.
         """
-        inputs, outputs = self._outputs(X)
-        return inputs.restore(self.probabilities(outputs), self._column_names())
+        inputs, probabilities = self._probable(X)
+        return inputs.restore(probabilities, self._column_names())
 
     def predict(self, X: Given) -> Any:
         """Return the most probable class of each row.
@@ -162,47 +169,55 @@ class SequenceClassifier(SequenceEstimator):
         Raises:
             MismatchError: The features, or the symbols, are not those of the training.
         """
-        inputs, outputs = self._outputs(X)
-        classes = self.most_probable(self.probabilities(outputs))
-        return inputs.restore(classes, self.label_names_, self._single_target)
+        inputs, probabilities = self._probable(X)
+        schema = self.fitted.schema
+        classes = self.most_probable(probabilities)
+        return inputs.restore(classes, schema.label_names, schema.single_target)
+
+    def _probable(self, X: Given) -> tuple[Inputs, FloatArray]:
+        """Return the probabilities (N, O) for a user's features."""
+        inputs, rows, has_window = self.net_rows(X)
+        return inputs, self.probabilities(self.predict_outputs(rows.numpy(), has_window))
+
+    def _by_target(self, probabilities: FloatArray) -> list[FloatArray]:
+        return np.split(probabilities, np.cumsum(self.answer.sizes)[:-1], axis=1)
 
     def most_probable(self, probabilities: FloatArray) -> npt.NDArray[Any]:
         """Return the most probable class of each target: (N, O) -> (N, K), None for NaN."""
         is_blank = np.isnan(probabilities[:, 0])
-        stops = np.cumsum(self.answer.sizes)[:-1]
-        result = np.empty((len(probabilities), len(self._classes)), dtype=object)
-        for k, part in enumerate(np.split(probabilities, stops, axis=1)):
-            names = np.asarray(self._classes[k], dtype=object)
+        result = np.empty((len(probabilities), len(self.fitted.schema.classes)), dtype=object)
+        for k, part in enumerate(self._by_target(probabilities)):
+            names = np.asarray(self.fitted.schema.classes[k], dtype=object)
             result[:, k] = np.where(is_blank, None, names[part.argmax(axis=1)])
         return result
 
     def score(self, X: Given, y: Any) -> float:
         """Return the share of right classes, over the rows that have a prediction and a target."""
-        inputs, outputs = self._outputs(X)
-        predicted = self.most_probable(self.probabilities(outputs))
-        targets, _ = inputs.arrange(y, "y", lambda part: np.asarray(part, dtype=object))
-        self._require_targets(targets)
-        known = ~np.isnan(outputs[:, 0]) & ~pd.isna(targets).any(axis=1)
+        inputs, probabilities = self._probable(X)
+        predicted = self.most_probable(probabilities)
+        targets, _ = inputs.arrange(y, "y", objects_of)
+        self.require_targets(targets)
+        known = ~np.isnan(probabilities[:, 0]) & ~pd.isna(targets).any(axis=1)
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
         return float(np.mean(predicted[known] == targets[known]))
 
-    def to_checkpoint(self) -> Checkpoint:
-        """Return what a model file of this model holds."""
-        checkpoint = super().to_checkpoint()
-        weights = checkpoint.train_settings["class_weight"]
+    def to_state(self) -> dict[str, Any]:
+        """Return plain data and tensors from which `from_state` builds the same model."""
+        state = super().to_state()
+        weights = state["train_settings"]["class_weight"]
         if isinstance(weights, Mapping):
-            checkpoint.train_settings["class_weight"] = {
-                _plain(name): float(weight) for name, weight in weights.items()
+            state["train_settings"]["class_weight"] = {
+                plain(name): float(weight) for name, weight in weights.items()
             }
-        return checkpoint
+        return state
 
     def _column_names(self) -> list[str]:
-        if len(self._classes) == 1:
-            return [str(name) for name in self._classes[0]]
+        if len(self.fitted.schema.classes) == 1:
+            return [str(name) for name in self.fitted.schema.classes[0]]
         return [
             f"{label}={name}"
-            for label, names in zip(self.label_names_, self._classes, strict=True)
+            for label, names in zip(self.label_names_, self.fitted.schema.classes, strict=True)
             for name in names
         ]
 
@@ -215,55 +230,6 @@ class SequenceClassifier(SequenceEstimator):
         return tags
 
 
-def _found_classes(column: npt.NDArray[Any]) -> list[Any]:
-    """Return the classes of a column in their order, as plain Python values."""
-    values = [_plain(value) for value in column[~pd.isna(column)]]
-    wrong = next((value for value in values if not _is_class(value)), None)
-    if wrong is not None:
-        raise DataError(
-            f"y: classes must be strings, whole numbers or booleans, not {wrong!r}. For other "
-            f"numbers take a SequenceRegressor."
-        )
-    found = set(values)
-    try:
-        return sorted(found)
-    except TypeError as error:
-        raise DataError("y: classes of one target must be all strings, or all numbers.") from error
-
-
-def _plain(value: Any) -> Any:
-    """Return a scalar of NumPy's as Python's."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_class(value: Any) -> bool:
-    return isinstance(value, str | int) or (isinstance(value, float) and value.is_integer())
-
-
 def _key_of(weights: Mapping[Any, float], name: Any) -> Any:
     """Return the key that stands for a class: JSON knows no keys but strings."""
     return name if name in weights else str(name)
-
-
-def class_numbers(column: npt.NDArray[Any], names: list[Any], target: str) -> FloatArray:
-    """Return the number of each row's class, NaN where a row has none.
-
-    Raises:
-        DataError: A class is none of `names`.
-    """
-    numbers = {name: number for number, name in enumerate(names)}
-    is_missing = pd.isna(column)
-    present = map(_plain, column[~is_missing])
-    unknown = sorted({str(value) for value in present if value not in names})
-    if unknown:
-        raise DataError(
-            f"{target!r} holds the class {', '.join(map(repr, unknown))}; the classes are "
-            f"{', '.join(map(repr, names))}."
-        )
-    return np.array(
-        [
-            np.nan if missing else numbers[value]
-            for value, missing in zip(column, is_missing, strict=True)
-        ],
-        dtype=float,
-    )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from freqai_lstm_plugins.checkpoint import Checkpoint
+from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
-from freqai_lstm_plugins.data.panel import Given, Inputs, numbers_of
+from freqai_lstm_plugins.data.panel import Given, Inputs
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.targets import read_numbers
 from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError
-from freqai_lstm_plugins.models.estimator import SequenceEstimator, Targets
+from freqai_lstm_plugins.models.contract import Predictions
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.models.intervals import Bounds, Calibration, require_rows
 from freqai_lstm_plugins.nets import net_class
 from freqai_lstm_plugins.training.devices import torch_threads
@@ -39,17 +41,17 @@ class SequenceRegressor(SequenceEstimator):
     """
 
     kind: ClassVar[str] = "regressor"
-    _calibration: Calibration | None = None
+    read_targets = staticmethod(read_numbers)
 
-    def check_answer_settings(self) -> None:
+    def check_answer_settings(self, config: TrainConfig) -> None:
         """Raise ConfigError where a setting is one of classifiers."""
         name = type(self).__name__
-        if self.train_config.loss == "cross_entropy":
+        if config.loss == "cross_entropy":
             raise ConfigError(
                 f"{name}: loss = 'cross_entropy' is for classes: take mse, mae, huber or quantile, "
                 f"or a classifier."
             )
-        if self.train_config.class_weight is not None:
+        if config.class_weight is not None:
             raise ConfigError(f"{name}: class_weight is for classifiers. Leave it out.")
 
     @property
@@ -69,52 +71,46 @@ class SequenceRegressor(SequenceEstimator):
             return Quantiles(n_targets, quantile_levels(self.train_config.interval))
         return Numbers(n_targets, self.loss, deviations)
 
-    def _answer_for(self, train: WindowSet, classes: list[list[Any]]) -> Numbers | Quantiles:
-        deviations = torch.std(train.targets, dim=0, correction=0)
+    def answer_for(self, data: Prepared) -> Numbers | Quantiles:
+        """Return what the outputs of a net trained on `data` mean.
+
+        Raises:
+            DataError: There are too few validation windows to calibrate intervals on.
+        """
+        if self.train_config.interval is not None:
+            n_rows = 0 if data.valid is None else len(data.valid)
+            require_rows(self.train_config.interval, n_rows)
+        targets = data.train.targets
+        deviations = torch.std(targets, dim=0, correction=0)
         # A constant target's is 1, as in scaling: a bound of 0 would count no error.
         deviations = torch.where(deviations > 0, deviations, 1.0)
-        return self._answer_of(train.targets.shape[1], tuple(deviations.tolist()))
+        return self._answer_of(targets.shape[1], tuple(deviations.tolist()))
 
-    def _read_targets(self, y: Any, inputs: Inputs, classes: list[list[Any]]) -> Targets:
-        values, names = inputs.arrange(y, "y", lambda part: numbers_of("y", part))
-        return Targets(values, names or [f"y{i}" for i in range(values.shape[1])], [])
-
-    def _blank(self, train: WindowSet, answer: Any) -> list[float]:
+    def _blank(self, train: WindowSet, schema: Schema) -> list[float]:
         mean: list[float] = train.targets.mean(dim=0).tolist()
         return mean
 
     # intervals
 
-    def _train(
-        self, train: WindowSet, valid: WindowSet | None, *args: Any, **options: Any
-    ) -> dict[str, Any]:
-        """Train as the base class does, and calibrate intervals.
-
-        Raises:
-            DataError: There are too few validation windows to calibrate intervals on.
-        """
-        interval = self.train_config.interval
-        if interval is not None:
-            require_rows(interval, 0 if valid is None else len(valid))
-        fitted = super()._train(train, valid, *args, **options)
-        fitted["_calibration"] = None
-        if interval is not None and valid is not None:
-            answer = self._answer_of(train.targets.shape[1], ())
-            with torch_threads(self.train_config.num_threads):
-                outputs = predict_windows(fitted["net_"], valid.rows, valid.ends, valid.window)
-            fitted["_calibration"] = Calibration.fit(
-                interval,
-                answer.points(outputs.double()).numpy(),
-                _quantile_bounds(answer, outputs.double()),
-                valid.targets.double().numpy(),
-                train.targets.double().numpy(),
-            )
-        return fitted
+    def _calibrate(self, net: nn.Module, data: Prepared) -> Calibration | None:
+        interval, valid = self.train_config.interval, data.valid
+        if interval is None or valid is None:
+            return None
+        answer = self._answer_of(valid.targets.shape[1], ())
+        with torch_threads(self.train_config.num_threads):
+            outputs = predict_windows(net, valid.rows, valid.ends, valid.window).double()
+        return Calibration.fit(
+            interval,
+            answer.points(outputs).numpy(),
+            _quantile_bounds(answer, outputs),
+            valid.targets.double().numpy(),
+            data.train.targets.double().numpy(),
+        )
 
     @property
     def calibration(self) -> Calibration | None:
         """How intervals were calibrated; None where the setting `interval` asks for none."""
-        return self._calibration
+        return None if self._fitted is None else self._fitted.calibration
 
     def points(self, outputs: FloatArray) -> FloatArray:
         """Return the predictions (N, K), in scaled units, that outputs (N, O) stand for."""
@@ -129,7 +125,7 @@ class SequenceRegressor(SequenceEstimator):
         Raises:
             ConfigError: The model was trained without the setting `interval`.
         """
-        calibration = self._calibration
+        calibration = self.calibration
         if calibration is None:
             raise ConfigError(
                 "The model was trained without intervals: set interval, for example to 0.8, and "
@@ -142,6 +138,20 @@ class SequenceRegressor(SequenceEstimator):
         return lower, upper
 
     # predict
+
+    def predict_windows(self, rows: FloatArray, has_window: BoolArray) -> Predictions:
+        """Predict rows (N, F), scaled as in the training, at which a full window ends.
+
+        Predictions are in the units of the training windows' targets, with the ends of intervals
+        where the model has any; NaN where no window ends.
+        """
+        outputs = self.predict_outputs(rows, has_window)
+        point = self.points(outputs)
+        if self.calibration is None:
+            return Predictions(point)
+        blank = np.isnan(outputs[:, :1])
+        lower, upper = (np.where(blank, np.nan, end) for end in self.bounds(outputs))
+        return Predictions(point, lower, upper)
 
     def predict(self, X: Given) -> Any:
         """Predict each row from the window that ends there.
@@ -157,8 +167,9 @@ class SequenceRegressor(SequenceEstimator):
         Raises:
             MismatchError: The features, or the symbols, are not those of the training.
         """
-        inputs, outputs = self._outputs(X)
-        return inputs.restore(self._unscaled(self.points(outputs)), *self._shape)
+        inputs, rows, has_window = self.net_rows(X)
+        points = self.predict_rows(rows.numpy(), has_window)
+        return self._restored(inputs, points)
 
     def predict_interval(self, X: Given) -> Interval:
         """Predict each row, with the interval that is to hold the target.
@@ -175,10 +186,11 @@ class SequenceRegressor(SequenceEstimator):
             ConfigError: The model was trained without the setting `interval`.
             MismatchError: The features, or the symbols, are not those of the training.
         """
-        inputs, outputs = self._outputs(X)
+        inputs, rows, has_window = self.net_rows(X)
+        outputs = self.predict_outputs(rows.numpy(), has_window)
+        blank = np.isnan(outputs[:, :1])
         ends = [self.points(outputs), *self.bounds(outputs)]
-        ends = [np.where(np.isnan(outputs[:, :1]), np.nan, values) for values in ends]
-        return Interval(*(inputs.restore(self._unscaled(values), *self._shape) for values in ends))
+        return Interval(*(self._restored(inputs, np.where(blank, np.nan, v)) for v in ends))
 
     def predict_rows(
         self, rows: FloatArray, has_window: BoolArray, num_threads: int | None = None
@@ -190,10 +202,10 @@ class SequenceRegressor(SequenceEstimator):
 
     def score(self, X: Given, y: Any) -> float:
         """Return R² of the predictions, over the rows that have a prediction and a target."""
-        inputs, outputs = self._outputs(X)
-        predicted = self._unscaled(self.points(outputs))
-        targets = self._read_targets(y, inputs, []).values
-        self._require_targets(targets)
+        inputs, rows, has_window = self.net_rows(X)
+        predicted = self._unscaled(self.predict_rows(rows.numpy(), has_window))
+        targets = read_numbers(y, inputs, []).values
+        self.require_targets(targets)
         known = finite_rows(predicted) & finite_rows(targets)
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
@@ -201,27 +213,12 @@ class SequenceRegressor(SequenceEstimator):
         spread = np.square(targets[known] - targets[known].mean(axis=0)).sum(axis=0)
         return float(np.mean(1 - errors / np.where(spread > 0, spread, 1)))
 
-    @property
-    def _shape(self) -> tuple[list[str], bool]:
-        return self.label_names_, self._single_target
+    def _restored(self, inputs: Inputs, values: FloatArray) -> Any:
+        schema = self.fitted.schema
+        return inputs.restore(self._unscaled(values), schema.label_names, schema.single_target)
 
     def _unscaled(self, values: FloatArray) -> FloatArray:
-        return values if self._scaling is None else self._scaling.unscale_targets(values)
-
-    # files
-
-    def to_checkpoint(self) -> Checkpoint:
-        """Return what a model file of this model holds."""
-        calibration = None if self._calibration is None else self._calibration.to_dict()
-        return dataclasses.replace(super().to_checkpoint(), calibration=calibration)
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> Self:
-        """Build a model from what a file holds; arguments and errors as in the base class."""
-        model = super().from_checkpoint(checkpoint)
-        if checkpoint.calibration is not None:
-            model._calibration = Calibration(**checkpoint.calibration)
-        return model
+        return values if self.scaling is None else self.scaling.unscale_targets(values)
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's estimator tags; called by scikit-learn alone."""

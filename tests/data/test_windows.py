@@ -101,10 +101,18 @@ def test_only_rows_with_window_target_and_weight_are_targets():
     windows = build_window_set(torch.zeros(6, 1), targets, weights, has_window, 2)
     assert windows.ends.tolist() == [1, 5]
     assert windows.targets.tolist() == [[2.0], [6.0]]
-    assert windows.weights.tolist() == [1.0, 2.0]
+    np.testing.assert_allclose(windows.weights, [2 / 3, 4 / 3])
 
 
-@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, 1e39])
+@pytest.mark.parametrize("unit", [1e-310, 1e-50, 1.0, 1e38, 1e307])
+def test_weights_of_any_unit_are_the_same_weights(unit):
+    """Catches weights that float32 takes for 0 or for infinity, so that nothing is learned."""
+    given = np.array([1.0, 2, 3]) * unit
+    windows = build_window_set(torch.zeros(3, 1), np.zeros((3, 1)), given, np.ones(3, bool), 1)
+    np.testing.assert_allclose(windows.weights, [0.5, 1, 1.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
 def test_a_weight_that_is_none_is_refused(bad):
     with pytest.raises(DataError, match="weights must be finite and at least 0"):
         build_window_set(

@@ -147,11 +147,11 @@ FITS = {
     "no columns": (lambda: fit(frame()[[]], targets()), r"X must have shape .*, not \(60, 0\)"),
     "words as features": (
         lambda: fit(frame().assign(c="up"), targets()),
-        "X holds more than numbers: could not convert string to float: 'up'",
+        "X: column '[ac]' holds text .'up'., and a model takes real numbers alone",
     ),
     "words as targets": (
         lambda: fit(rows(), ["up"] * N),
-        "y holds more than numbers: could not convert string to float: 'up'",
+        "y holds text .'up'., and a model takes real numbers alone",
     ),
     "a target less": (lambda: fit(rows(), targets()[:-1]), r"one row a row of X \(60\).*\(59,\)"),
     "targets without a column": (lambda: fit(rows(), np.zeros((N, 0))), r"its shape is \(60, 0\)"),
@@ -261,7 +261,7 @@ PREDICTIONS = [
         MismatchError,
         "4 are given: the same names another number of times, first 'c' where the model has 'n",
     ),
-    (lambda: frame().assign(b="up"), DataError, "X holds more than numbers"),
+    (lambda: frame().assign(b="up"), DataError, "X: column 'b' holds text"),
     (lambda: rows()[0], DataError, "X must have shape"),
 ]
 

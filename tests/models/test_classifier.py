@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit, cross_val_score
 
 from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor, load_model
+from freqai_lstm_plugins.config import DataConfig
+from freqai_lstm_plugins.data.preparation import prepare
+from freqai_lstm_plugins.data.targets import read_classes
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, TrainingError
 
 W = 4
@@ -416,7 +420,7 @@ def test_a_training_that_fails_leaves_a_fitted_model_as_it_was(fitted, monkeypat
     def fail(*args, **options):
         raise TrainingError("stopped")
 
-    monkeypatch.setattr("freqai_lstm_plugins.models.estimator.fit", fail)
+    monkeypatch.setattr("freqai_lstm_plugins.models.fitted.fit", fail)
     with pytest.raises(TrainingError):
         model.fit(rows[:, :2] * 100, rows[:, 0] > 0)
     assert vars(model) == before
@@ -438,25 +442,16 @@ def test_a_calibration_that_fails_leaves_a_fitted_model_as_it_was(monkeypatch):
     assert vars(model) == before
 
 
-def test_a_model_that_learns_on_knows_the_same_classes(monkeypatch):
+def test_a_model_that_learns_on_knows_the_same_classes():
     rows, is_up = make()
-    given = []
-    original = SequenceClassifier._train
-
-    def keep(self, *args, **options):
-        given.append((args, options))
-        return original(self, *args, **options)
-
-    monkeypatch.setattr(SequenceClassifier, "_train", keep)
-    model = SequenceClassifier(**SMALL).fit(rows, named(is_up))
-    args, options = given[0]
-    further = SequenceClassifier(**SMALL).fit_windows(*args, **options, start_from=model)
+    data = prepare(rows, named(is_up), DataConfig(window=W), read_targets=read_classes)
+    model = SequenceClassifier(**SMALL).fit_windows(data)
+    further = SequenceClassifier(**SMALL).fit_windows(data, start_from=model)
     assert not torch.equal(weights_of(further), weights_of(model))
     for classes in (["up", "down"], ["down", "sideways"]):
+        other = replace(data, schema=replace(data.schema, classes=[classes]))
         with pytest.raises(MismatchError, match="trained on 2 classes, 2 are given"):
-            SequenceClassifier(**SMALL).fit_windows(
-                *args, **{**options, "classes": [classes]}, start_from=model
-            )
+            SequenceClassifier(**SMALL).fit_windows(other, start_from=model)
 
 
 @pytest.mark.parametrize("kind", [SequenceClassifier, SequenceRegressor])

@@ -212,7 +212,7 @@ def test_scaling_is_fitted_on_training_rows_only():
     rows, targets = make()
     model = SequenceRegressor(**SMALL, label_period=5).fit(rows, targets)
     # 117 targets, rows 3 to 119; 102 to 119 validate, and 97 to 101 are purged.
-    scaling = model.to_checkpoint().scaling
+    scaling = model.to_state()["scaling"]
     np.testing.assert_allclose(scaling["feature_mean"], rows[:97].mean(axis=0))
     np.testing.assert_allclose(scaling["feature_std"], rows[:97].std(axis=0))
     np.testing.assert_allclose(scaling["target_mean"], [targets[3:97].mean()])

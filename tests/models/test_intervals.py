@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.config import DataConfig
+from freqai_lstm_plugins.data.preparation import prepare
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.models.intervals import Calibration, require_rows
 
@@ -262,21 +264,14 @@ def test_a_validation_part_that_is_too_small_is_refused_before_training():
         assert not model.is_fitted
 
 
-def test_a_model_that_learns_on_calibrates_anew(monkeypatch):
+def test_a_model_that_learns_on_calibrates_anew():
     """Catches margins of the weights before."""
-    given = []
-    original = SequenceRegressor._train
-
-    def keep(self, *args, **options):
-        given.append(args)
-        return original(self, *args, **options)
-
-    monkeypatch.setattr(SequenceRegressor, "_train", keep)
-    model = SequenceRegressor(**SMALL, interval=0.8).fit(*make())
-    train, valid, *names = given[0]
+    data = prepare(*make(), DataConfig(window=W))
+    valid = data.valid
+    model = SequenceRegressor(**SMALL, interval=0.8).fit_windows(data)
     before = copy.deepcopy(model.calibration)
     further = SequenceRegressor(**SMALL, interval=0.8)
-    further.fit_windows(train, valid, *names, start_from=model)
+    further.fit_windows(data, start_from=model)
     assert model.calibration == before
     assert further.calibration.margins != before.margins
     assert further.calibration.blank_lower == before.blank_lower

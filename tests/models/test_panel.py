@@ -100,7 +100,7 @@ def test_training_windows_hold_one_symbols_rows_alone(monkeypatch, frames, targe
         given.append((train, valid))
         raise InterruptedError
 
-    monkeypatch.setattr("freqai_lstm_plugins.models.estimator.fit", keep)
+    monkeypatch.setattr("freqai_lstm_plugins.models.fitted.fit", keep)
     marked = {
         name: frame.assign(a=float(i), b=np.arange(len(frame)))
         for i, (name, frame) in enumerate(frames.items())
@@ -144,7 +144,7 @@ def test_validation_begins_at_one_moment_for_all_symbols(monkeypatch):
         given.extend([train, valid])
         raise InterruptedError
 
-    monkeypatch.setattr("freqai_lstm_plugins.models.estimator.fit", keep)
+    monkeypatch.setattr("freqai_lstm_plugins.models.fitted.fit", keep)
     # The second symbol begins later, the third ends before validation begins.
     parts = {
         "A": frame_of(100, 1),
@@ -177,7 +177,7 @@ def test_the_purge_counts_from_the_moment_even_where_no_target_follows(monkeypat
         given.extend([train, valid])
         raise InterruptedError
 
-    monkeypatch.setattr("freqai_lstm_plugins.models.estimator.fit", keep)
+    monkeypatch.setattr("freqai_lstm_plugins.models.fitted.fit", keep)
     parts = {"A": frame_of(100, 1), "B": frame_of(100, 2)}
     moment = {name: pd.Series(np.arange(100.0), part.index) for name, part in parts.items()}
     moment["B"].iloc[75:] = np.nan
@@ -514,7 +514,7 @@ WRONG = {
     ),
     "words": (
         lambda x, y: ({**x, "ETH": x["ETH"].assign(a="up")}, y),
-        "X holds more than numbers: could not convert string to float: 'up'",
+        "X: column '[ac]' holds text .'up'., and a model takes real numbers alone",
     ),
 }
 

@@ -15,7 +15,7 @@ from freqai_lstm_plugins.errors import FreqaiLSTMError
 from tests.trust.formats.make import answers
 
 FORMATS = Path(__file__).parent / "formats"
-FILES = ["format-1-lstm", "format-2-classifier", "format-2-interval", "format-2-panel"]
+FILES = ["format-1-lstm", "format-2-classifier", "format-3-interval", "format-3-panel"]
 SECONDS = 20.0
 
 

@@ -76,6 +76,14 @@ def test_the_nets_of_the_package_accept_their_parameters(load):
     assert found.label_period == 24
 
 
+def test_the_bias_checkers_empty_the_folder_that_they_then_use(load):
+    """They empty the one that the file names: under another name they would find old results."""
+    written = json.loads(CONFIG_FILE.read_text())["freqai"]["identifier"]
+    found = load("LightGBMRegressor", RunMode.UTIL_NO_EXCHANGE)
+    assert found["freqai"]["identifier"] == written == "lea-{freqaimodel}"
+    assert "n_estimators" in found["freqai"]["model_training_parameters"]
+
+
 def test_an_identifier_without_the_placeholder_stays(module, config):
     config["freqai"]["identifier"] = "mine"
     config["freqaimodel"] = "LightGBMRegressor"
@@ -167,7 +175,12 @@ def test_the_configuration_is_a_dry_run_without_secrets():
     assert not config.get("api_server", {}).get("enabled", False)
 
 
-STRATEGIES = ["LeaDirectionStrategy", "LeaFreqAIStrategy", "LeaLongShortStrategy"]
+STRATEGIES = [
+    "LeaAlpha158Strategy",
+    "LeaDirectionStrategy",
+    "LeaFreqAIStrategy",
+    "LeaLongShortStrategy",
+]
 SOURCES = sorted(path.name for path in (ROOT / "freqai_lstm_plugins/freqaimodels").glob("*.py"))
 
 

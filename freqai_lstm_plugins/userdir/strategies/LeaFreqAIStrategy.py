@@ -217,7 +217,11 @@ class LeaFreqAIStrategy(IStrategy):
         settings = config.get(SECTION, {})
         model = config.get("freqaimodel")
         freqai = config.get("freqai", {})
-        if model and PLACEHOLDER in freqai.get("identifier", ""):
+        # freqtrade's bias checkers run in this mode, and before each of their runs they empty the
+        # folder of the identifier as it is written. So for them it stays as it is written: another
+        # name would keep the predictions of the run before, and the bot's folder is left alone.
+        is_bias_check = config.get("runmode") == RunMode.UTIL_NO_EXCHANGE
+        if model and PLACEHOLDER in freqai.get("identifier", "") and not is_bias_check:
             freqai["identifier"] = freqai["identifier"].replace(PLACEHOLDER, model)
         own_parameters = settings.get("model_training_parameters", {})
         if model in own_parameters:

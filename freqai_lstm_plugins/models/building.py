@@ -1,0 +1,92 @@
+"""From parameters to a net: with fresh weights, or with those of a file."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from freqai_lstm_plugins.errors import ConfigError, MismatchError
+from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
+from freqai_lstm_plugins.nets import build_net, net_class, panel_net
+from freqai_lstm_plugins.training.devices import choose_device, seeded
+
+logger = logging.getLogger(__name__)
+
+
+def new_net(
+    parameters: Parameters, n_features: int, n_outputs: int, n_symbols: int = 0
+) -> nn.Module:
+    """Build a net with fresh weights, which torch's random state decides.
+
+    Args:
+        parameters: Which net, its settings, and the size of the symbols' embedding.
+        n_features: F, without the symbol's number.
+        n_outputs: O.
+        n_symbols: Symbols that the net is told; 0 for none.
+
+    Raises:
+        ConfigError: A net of one's own is no net, or nothing tells it the symbol.
+    """
+    size = parameters.data.symbol_embedding if n_symbols else 0
+    if n_symbols and not size:
+        raise ConfigError(
+            f"symbol_embedding = 0 tells the net no symbol, and there are {n_symbols}: set it "
+            f"above 0."
+        )
+    net = parameters.net
+    if not isinstance(net, str):
+        built = _own_net(net, parameters.net_name, n_features + size, n_outputs)
+    elif n_symbols and net_class(net).takes_symbols:
+        built = build_net(net, n_features, n_outputs, parameters.net_config, n_symbols)
+        return panel_net(built, n_symbols, 0)
+    else:
+        built = build_net(net, n_features + size, n_outputs, parameters.net_config)
+    return panel_net(built, n_symbols, size) if n_symbols else built
+
+
+def _own_net(factory: NetFactory, name: str, n_features: int, n_outputs: int) -> nn.Module:
+    net = factory(n_features, n_outputs)
+    if not isinstance(net, nn.Module):
+        raise ConfigError(
+            f"{name}: building the net gave a {type(net).__name__}, not a torch nn.Module."
+        )
+    if next(net.parameters(), None) is None:
+        raise ConfigError(f"{name}: the net has no parameters that could be trained.")
+    return net
+
+
+def stored_net(
+    parameters: Parameters,
+    weights: dict[str, Tensor],
+    n_features: int,
+    n_outputs: int,
+    n_symbols: int,
+) -> nn.Module:
+    """Build a net with the weights of a file; sizes as in `new_net`.
+
+    Raises:
+        MismatchError: The weights are another net's.
+    """
+    with seeded(0):
+        net = new_net(parameters, n_features, n_outputs, n_symbols)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
+        raise MismatchError(
+            f"The model file's weights do not fit the net {parameters.net_name!r} as it is built "
+            f"now: {details}. Restore the net's settings, or train again under a new "
+            f"identifier."
+        ) from error
+    return net.to(_device_here(parameters.train.device)).eval()
+
+
+def _device_here(name: str) -> torch.device:
+    # A model trained on an accelerator must load where there is none.
+    try:
+        return choose_device(name)
+    except ConfigError:
+        logger.warning("Device %r is not available here; the model runs on the CPU.", name)
+        return torch.device("cpu")

@@ -1,0 +1,101 @@
+"""Ridge regression on the windows that nets train on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from freqai_lstm_plugins.config import at_least, setting
+from freqai_lstm_plugins.data.arrays import FloatArray
+from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
+from freqai_lstm_plugins.models.tabular import (
+    Float32Array,
+    Learned,
+    OnEpoch,
+    Table,
+    TabularConfig,
+    TabularRegressor,
+)
+from freqai_lstm_plugins.training.history import Epoch, History
+
+# Penalties a weight of the data, from hardly any to one that leaves little of a weak signal.
+GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class RidgeConfig(TabularConfig):
+    """Settings of ridge regression.
+
+    Attributes:
+        alpha: L2 penalty on the coefficients, as a share of the rows' weight; null takes the one of
+            `GRID` with the least validation loss, or the largest without validation windows.
+    """
+
+    alpha: float | None = setting(None, "a number of at least 0, or null", at_least(0))
+
+
+class Ridge(TabularRegressor):
+    """Linear regression with an L2 penalty; features should be standardized, as nets want them."""
+
+    kind: ClassVar[str] = "ridge"
+    config_class = RidgeConfig
+    config: RidgeConfig
+
+    def learn(
+        self, train: Table, valid: Table | None, level: float | None, on_epoch: OnEpoch | None
+    ) -> Learned:
+        """Fit coefficients by least squares; a pass is a penalty of the grid."""
+        if self.config.loss != "mse":
+            raise ConfigError(f"ridge: loss = {self.config.loss!r} is not for it. Take 'mse'.")
+        alphas = GRID if self.config.alpha is None else (self.config.alpha,)
+        if valid is None:
+            alphas = alphas[-1:]
+        best, chosen, history = math.inf, None, History(n_train_windows=len(train.y))
+        history.n_valid_windows = 0 if valid is None else len(valid.y)
+        for number, alpha in enumerate(alphas, 1):
+            state = _solve(train, alpha * float(train.weights.sum()))
+            train_loss = _loss(state, train)
+            valid_loss = None if valid is None else _loss(state, valid)
+            history.epochs.append(Epoch(number, train_loss, valid_loss, 0.0, 0.0))
+            if on_epoch is not None:
+                on_epoch(history.epochs[-1])
+            watched = train_loss if valid_loss is None else valid_loss
+            if chosen is None or watched < best:
+                best, chosen, history.best_epoch = watched, {**state, "alpha": alpha}, number
+        return Learned(chosen, history)
+
+    def recall(self, state: dict[str, Any], x: Float32Array) -> FloatArray:
+        """Predict rows by coefficients."""
+        found: FloatArray = _columns(x, state["n_symbols"]) @ np.asarray(state["coefficients"])
+        return found + state["intercept"]
+
+
+def _solve(table: Table, penalty: float) -> dict[str, Any]:
+    try:
+        from sklearn.linear_model import Ridge as Solver
+    except ImportError as error:
+        raise MissingExtraError("scikit-learn", "trees", "The model ridge") from error
+    solver = Solver(alpha=penalty, solver="cholesky")
+    solver.fit(_columns(table.x, table.n_symbols), table.y, sample_weight=table.weights)
+    return {
+        "coefficients": solver.coef_.tolist(),
+        "intercept": float(solver.intercept_),
+        "n_symbols": table.n_symbols,
+    }
+
+
+def _columns(x: Float32Array, n_symbols: int) -> FloatArray:
+    """Return x in float64, with a column a symbol in place of the symbol's number."""
+    if not n_symbols:
+        return x.astype(np.float64)
+    one_hot = x[:, -1:] == np.arange(n_symbols)
+    return np.concatenate([x[:, :-1].astype(np.float64), one_hot], axis=1)
+
+
+def _loss(state: dict[str, Any], table: Table) -> float:
+    found = _columns(table.x, table.n_symbols) @ np.asarray(state["coefficients"])
+    errors = np.square(found + state["intercept"] - table.y)
+    return float(np.average(errors, weights=table.weights))

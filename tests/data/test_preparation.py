@@ -1,0 +1,55 @@
+"""What is left to train on, and what is said where nothing is."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from freqai_lstm_plugins.config import DataConfig
+from freqai_lstm_plugins.data.preparation import prepare
+from freqai_lstm_plugins.errors import DataError
+
+CONFIG = DataConfig(window=3)
+
+
+def rows(n=40, seed=0):
+    return np.random.default_rng(seed).normal(size=(n, 3))
+
+
+def test_nothing_that_is_given_is_changed_and_the_same_is_prepared_again():
+    x = rows()
+    before = x.copy()
+    first, second = (prepare(x, x[:, 0], CONFIG) for _ in range(2))
+    np.testing.assert_array_equal(x, before)
+    assert first.train.rows.equal(second.train.rows)
+    assert first.train.ends.equal(second.train.ends)
+    assert first.scaling == second.scaling
+
+
+def test_a_column_without_a_number_is_named():
+    x = pd.DataFrame(rows(), columns=["a", "b", "c"])
+    for empty in (np.nan, np.inf):
+        with pytest.raises(DataError, match="Column 'b' is missing or infinite in every row: fill"):
+            prepare(x.assign(b=empty), x["a"], CONFIG)
+    with pytest.raises(DataError, match="Give more rows"):
+        prepare(x[:2], x["a"][:2], CONFIG)
+
+
+def test_a_symbol_of_which_nothing_is_learned_is_named_with_the_column(caplog):
+    parts = {name: pd.DataFrame(rows(seed=i), columns=list("abc")) for i, name in enumerate("AB")}
+    parts["B"] = parts["B"].assign(c=np.nan)
+    with caplog.at_level(logging.WARNING):
+        prepare(parts, {name: part["a"] for name, part in parts.items()}, CONFIG)
+    assert caplog.messages == [
+        "Symbol 'B' has no training window: column 'c' is missing in all of its rows."
+    ]
+
+
+def test_validation_windows_know_their_symbol():
+    parts = {"A": rows(), "B": rows(20, 1)}
+    data = prepare(parts, {name: part[:, 0] for name, part in parts.items()}, CONFIG)
+    assert data.valid_symbols.tolist() == ["A"] * 6 + ["B"] * 3
+    assert prepare(rows(), rows()[:, 0], CONFIG).valid_symbols is None
