@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from freqai_lstm_plugins import __version__
-from freqai_lstm_plugins.commands import demo, explain, inspect, install, path, replay
+from freqai_lstm_plugins.commands import demo, explain, features, inspect, install, path, replay
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
 
@@ -21,6 +21,7 @@ COMMANDS = (
     path.path,
     inspect.inspect,
     explain.explain,
+    features.features,
     replay.replay,
     demo.demo,
 )
