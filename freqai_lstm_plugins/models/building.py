@@ -7,10 +7,9 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.errors import ConfigError, MismatchError, NotACheckpointError
+from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
-from freqai_lstm_plugins.names import shortened
-from freqai_lstm_plugins.nets import build_net, net_class, not_finite, panel_net
+from freqai_lstm_plugins.nets import build_net, net_class, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded
 
 logger = logging.getLogger(__name__)
