@@ -20,6 +20,7 @@ from freqai_lstm_plugins.commands import (
     models,
     path,
     replay,
+    train,
 )
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
@@ -32,6 +33,7 @@ COMMANDS = (
     inspect.inspect,
     explain.explain,
     features.features,
+    train.train,
     compare.compare,
     models.models,
     replay.replay,
