@@ -223,6 +223,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         # Never taken back: torch keeps one list for all threads, and another may be reading.
         torch.serialization.add_safe_globals([PyTrainer])
         content = torch.load(archive, map_location="cpu", weights_only=True)
+        _require_bounds(content, path)
     except NotACheckpointError:
         raise
     except pickle.UnpicklingError as error:
@@ -237,6 +238,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint.from_content(content, str(path))
 
 
+def _require_bounds(content: Any, path: Path) -> None:
+    """Refuse content that would grow beyond what the file holds once it is used.
+
+    A few bytes can stand for a tensor of stride 0 with 10^12 numbers, or for lists that hold the
+    same list again and again; copied, compared or shown, they would take all memory.
+
+    Raises:
+        NotACheckpointError: It would.
+    """
+    size = path.stat().st_size
+    n_bytes, n_values, waiting = 0, 0, [content]
+    while waiting:
+        value = waiting.pop()
+        n_values += 1
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+                raise NotACheckpointError(f"{path} is damaged: it holds an unknown kind of tensor.")
+            n_bytes += value.numel() * value.element_size()
+        elif isinstance(value, Mapping):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += value
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            raise NotACheckpointError(f"{path} is damaged: it holds a number of too many digits.")
+        if max(n_bytes, n_values) > size:
+            raise NotACheckpointError(f"{path} is damaged: it claims more than its bytes can hold.")
+
+
 def _sound_archive(path: Path) -> io.BytesIO:
     """Return the archive written anew from what its checksums vouch for.
 
@@ -247,6 +276,14 @@ def _sound_archive(path: Path) -> io.BytesIO:
         raise NotACheckpointError(f"{path} is damaged or no model file: it is not a whole zip.")
     sound = io.BytesIO()
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(sound, "w") as copy:
+        records = archive.infolist()
+        is_packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        # torch packs nothing, so what claims more bytes than there are is made to fill the memory.
+        if is_packed or sum(record.file_size for record in records) > path.stat().st_size:
+            raise NotACheckpointError(
+                f"{path} was not written by freqai_lstm_plugins: its records claim more bytes than "
+                f"the file has."
+            )
         if any(name.endswith("/constants.pkl") for name in archive.namelist()):
             raise NotACheckpointError(
                 f"{path} was not written by freqai_lstm_plugins: it is a TorchScript file."

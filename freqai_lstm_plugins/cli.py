@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 
 from freqai_lstm_plugins import __version__
-from freqai_lstm_plugins.commands import demo, explain, inspect, install, path, replay
+from freqai_lstm_plugins.commands import (
+    compare,
+    demo,
+    explain,
+    features,
+    inspect,
+    install,
+    models,
+    path,
+    replay,
+    train,
+)
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
 
@@ -21,6 +32,10 @@ COMMANDS = (
     path.path,
     inspect.inspect,
     explain.explain,
+    features.features,
+    train.train,
+    compare.compare,
+    models.models,
     replay.replay,
     demo.demo,
 )

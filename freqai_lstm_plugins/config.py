@@ -168,7 +168,9 @@ class TrainConfig:
     )
     seed: int = setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
     device: str = setting("auto", "a device name such as auto, cpu, cuda, cuda:1 or mps", bool)
-    num_threads: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
+    num_threads: int | None = setting(
+        None, "an integer from 1 to 1024, or null", lambda v: 1 <= v <= 1024
+    )
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.n_steps is None:

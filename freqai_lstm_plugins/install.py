@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -194,16 +194,17 @@ def install(
             relative: (_inside(root, relative), _text(source, market))
             for source, relative in template_files()
         }
-        written = dict(record.get("files", {}))
-        files = []
-        for relative, (place, text) in places.items():
-            file = _install_file(place, text, written.get(relative), force=force)
-            files.append(file)
-            if not file.is_kept:
-                written[relative] = _fingerprint(text.encode("utf-8"))
-        content = {"market": asdict(market), "files": written}
-        if content != record:
-            write_text(root / RECORD, json.dumps(content, indent=2, default=list) + "\n")
+        before = record.get("files", {})
+        files = [
+            _install_file(place, text, before.get(relative), force=force)
+            for relative, (place, text) in places.items()
+        ]
+        # A changed file that was kept differs from ours, so that it will not pass for it later.
+        ours = {
+            relative: _fingerprint(text.encode("utf-8")) for relative, (_, text) in places.items()
+        }
+        traded = {"pairs": list(market.pairs), "timeframe": market.timeframe}
+        write_text(root / RECORD, json.dumps({"market": traded, "files": ours}, indent=2) + "\n")
         return files
     except OSError as error:
         raise UserDirError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from freqai_lstm_plugins.errors import MismatchError
@@ -40,6 +41,16 @@ def shortened(names: list[str], limit: int = 5) -> str:
     """List the first names, and say how many more there are."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return the end of a message that names the closest known name; nothing where none is close.
+
+    >>> closest("lightgmb", ["lightgbm", "xgboost"])
+    " Did you mean 'lightgbm'?"
+    """
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def separated(text: str) -> list[str]:

@@ -76,6 +76,19 @@ def calibration(**changes):
     return {"interval": 0.8, **ends, "n_rows": 9, **changes}
 
 
+def history(**changes):
+    epoch = {"number": 1, "train_loss": 1.0, "valid_loss": None}
+    return {"epochs": [{**epoch, "learning_rate": 0.1, "seconds": 0.1, **changes}], "best_epoch": 1}
+
+
+def doubled(times):
+    """Return lists that hold the same list twice, again and again: 2 ** times values to show."""
+    value = []
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
 def test_a_loaded_model_predicts_the_same_bit_by_bit(model, rows, file):
     loaded = SequenceRegressor.load(file)
     np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
@@ -250,6 +263,16 @@ def test_a_newer_format_asks_for_an_upgrade(file):
         ({"feature_names": [1, 2]}, "'feature_names' holds more than names"),
         ({"state_dict": {"a": 1}}, "'state_dict' holds more than tensors"),
         ({"history": {"epochs": []}}, "history names no best epoch"),
+        ({"history": {"epochs": [{}], "best_epoch": 1}}, "its history has a wrong epoch"),
+        ({"history": history(train_loss="0.1")}, "its history has a wrong epoch"),
+        ({"history": history(valid_loss=math.nan)}, "its history has a wrong epoch"),
+        ({"history": history(seconds=None)}, "its history has a wrong epoch"),
+        ({"history": history(number=1.0)}, "its history has a wrong epoch"),
+        ({"history": history(colour="red")}, "its history has a wrong epoch"),
+        ({"history": {**history(), "n_train_windows": "9"}}, "a wrong number of windows"),
+        ({"history": {**history(), "constant_loss": "9"}}, "a wrong yardstick"),
+        ({"window": 10**100}, "a number of too many digits"),
+        ({"net_settings": {"hidden_size": doubled(60)}}, "claims more than its bytes can hold"),
         ({"data_settings": 3}, "'data_settings' is a int"),
         ({"scaling": {"feature_mean": [0.0]}}, "its scaling has a wrong 'feature_mean'"),
         ({"label_names": "up"}, "damaged: 'label_names' is a str"),
@@ -297,7 +320,6 @@ def test_a_file_with_wrong_content_is_refused_with_what_is_wrong(file, changes, 
         ({"net": "convolution"}, "unknown here .*unknown net 'convolution'"),
         ({"net_settings": {"hidden_size": 9}}, "do not fit the net 'gru'.*size mismatch"),
         ({"net_settings": {"colour": "red"}}, "unknown setting 'colour'"),
-        ({"history": {"epochs": [{}], "best_epoch": 1}}, "net or settings are unknown here"),
         ({"train_settings": {"batch_size": 0}}, "batch_size must be .*, not 0"),
         ({"data_settings": {"step": "soon"}}, "step must be a time .*, not 'soon'"),
         ({"data_settings": {"window": 3}}, "net or settings are unknown here"),
@@ -314,6 +336,11 @@ def test_a_file_with_wrong_content_is_refused_with_what_is_wrong(file, changes, 
         ({"data_settings": {"symbol": ["BTC"]}}, "symbol must be the name of a column"),
         ({"net_settings": {"hidden_size": 10**9}}, "hidden_size = 1000000000 is more than"),
         ({"net_settings": {"hidden_size": 4, "num_layers": 10**9}}, "num_layers = 1000000000 is"),
+        (
+            {"net_settings": {"hidden_size": 4, "num_layers": 99}},
+            "num_layers = 99 is more than 8 t",
+        ),
+        ({"train_settings": {"num_threads": 100_000}}, "num_threads must be .* not 100000"),
         ({"data_settings": {"symbol_embedding": 10**9}, "symbols": ["BTC"]}, "= 1000000000 is"),
     ],
 )
@@ -370,6 +397,53 @@ def test_symbols_that_do_not_fit_the_embedding_are_refused(rows, tmp_path):
         with pytest.raises(MismatchError, match="do not fit the net 'gru'"):
             load_model(rewritten(file, symbols=symbols))
     assert load_model(rewritten(file, symbols=["X", "Y"])).symbols_ == ["X", "Y"]
+
+
+HOSTILE = {
+    "stride 0": lambda tensor: tensor[:1].as_strided((10**6, 10**6), (0, 0)),
+    "rows that overlap": lambda tensor: tensor.flatten().as_strided((10**6, 4), (0, 1)),
+    "meta": lambda tensor: torch.empty(10**6, 10**6, device="meta"),
+    "not finite": lambda tensor: tensor * math.nan,
+    "complex": lambda tensor: tensor + 1j,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_tensors_that_claim_more_than_the_file_holds_are_refused(file, name):
+    weights = model_content(file)["state"]["state_dict"]
+    key = next(iter(weights))
+    changed = {key: HOSTILE[name](weights[key])}
+    rewritten(file, state_dict={**weights, **changed})
+    started = time.monotonic()
+    with pytest.raises(CheckpointError):
+        load_model(file)
+    assert time.monotonic() - started < 2
+
+
+def test_many_views_of_one_tensor_are_refused(file):
+    weights = model_content(file)["state"]["state_dict"]
+    whole = torch.zeros(10_000)
+    views = {f"{name}{i}": whole.view(-1) for name in weights for i in range(100)}
+    rewritten(file, state_dict=views)
+    with pytest.raises(NotACheckpointError, match="claims more than its bytes can hold"):
+        load_model(file)
+
+
+def test_packed_records_are_refused_before_they_are_unpacked(file):
+    packed = file.with_name("packed.zip")
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(packed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name), zipfile.ZIP_DEFLATED)
+        new.writestr("archive/data/bomb", bytes(10**7), zipfile.ZIP_DEFLATED)
+    with pytest.raises(NotACheckpointError, match="records claim more bytes than the file has"):
+        load_model(packed)
+
+
+def test_loading_draws_no_random_number(file):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    load_model(file)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_file_cut_off_anywhere_is_refused(file, tmp_path):

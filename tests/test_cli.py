@@ -40,7 +40,7 @@ def model_file(tmp_path):
 def test_help_names_every_command():
     result = call("--help")
     assert result.returncode == 0
-    for name in ("install", "path", "inspect", "explain", "replay", "demo"):
+    for name in ("install", "path", "inspect", "explain", "features", "replay", "demo"):
         assert name in result.stdout
 
 

@@ -146,7 +146,7 @@ BAD = [
     (TrainConfig, {"seed": -1}, "seed must be an integer from 0"),
     (TrainConfig, {"seed": 2**32}, "seed must be an integer from 0"),
     (TrainConfig, {"device": ""}, "device must be a device name"),
-    (TrainConfig, {"num_threads": 0}, "num_threads must be an integer of at least 1, or null"),
+    (TrainConfig, {"num_threads": 0}, "num_threads must be an integer from 1 to 1024, or null"),
     (WindowConfig, {"filled_candles": 1}, "filled_candles must be one of break, keep, not 1"),
     (WindowConfig, [], r"x must be a dictionary of settings, not \[\]"),
 ]

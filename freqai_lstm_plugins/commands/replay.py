@@ -40,7 +40,8 @@ def replay(
 ) -> None:
     """Serve candles on the loopback interface as if this were Binance, until Ctrl-C.
 
-    Then run freqtrade with the config that it wrote, as the last --config:
+    Then run freqtrade with the config that it wrote, as the last --config; a bot needs a market
+    that goes on, so --live here:
 
     freqtrade trade --config user_data/config-lea.json --config replay.json
     """

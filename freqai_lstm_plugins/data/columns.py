@@ -47,11 +47,12 @@ def objects_of(values: Any) -> npt.NDArray[Any]:
     """Return `values` as an array of objects; None where masked."""
     if np.ma.isMaskedArray(values):
         plain = np.ma.getdata(values).astype(object)
-        return np.where(np.ma.getmaskarray(values), None, plain)
+        plain[np.ma.getmaskarray(values)] = None
+        return np.asarray(plain)
     return np.asarray(values, dtype=object)
 
 
-def _floats(values: pd.DataFrame | pd.Series, is_float32: bool, has_objects: bool) -> FloatArray:
+def _floats(values: Any, is_float32: bool, has_objects: bool) -> FloatArray:
     # Among objects, NumPy knows no missing value but NaN.
     values = values.where(values.notna(), np.nan) if has_objects else values
     return values.to_numpy(dtype=np.float32 if is_float32 else np.float64, na_value=np.nan)

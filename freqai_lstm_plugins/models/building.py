@@ -67,12 +67,20 @@ def stored_net(
     """Build a net with the weights of a file; sizes as in `new_net`.
 
     Raises:
+        NotACheckpointError: A weight is not finite.
         MismatchError: The weights are another net's.
     """
-    with seeded(0):
-        net = new_net(parameters, n_features, n_outputs, n_symbols)
+    sizes = (n_features, n_outputs, n_symbols)
     try:
-        net.load_state_dict(weights)
+        if parameters.is_own_net:
+            with seeded(0):
+                net = new_net(parameters, *sizes)
+            net.load_state_dict(weights)
+        else:
+            # Without memory of its own, so that a net far larger than its weights takes none.
+            with torch.device("meta"):
+                net = new_net(parameters, *sizes)
+            net.load_state_dict({name: _plain(w) for name, w in weights.items()}, assign=True)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         raise MismatchError(
@@ -81,6 +89,10 @@ def stored_net(
             f"identifier."
         ) from error
     return net.to(_device_here(parameters.train.device)).eval()
+
+
+def _plain(weights: Tensor) -> Tensor:
+    return weights.float().contiguous() if weights.is_floating_point() else weights
 
 
 def _device_here(name: str) -> torch.device:

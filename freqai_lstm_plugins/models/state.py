@@ -102,8 +102,10 @@ class SequenceState:
         for name, size in settings.items():
             if not isinstance(size, int):
                 continue
-            # Each net has a matrix of hidden_size rows and columns.
+            # Each layer has weights of its own, each net hidden_size rows and columns of them.
             n_weights = size**2 if name == "hidden_size" else size
+            if name == "num_layers" and size > len(self.state_dict):
+                raise ConfigError(f"{name} = {size} is more than {len(self.state_dict)} tensors")
             if n_weights > self.n_parameters:
                 raise ConfigError(
                     f"{name} = {size} is more than {self.n_parameters} weights are for"
@@ -169,6 +171,8 @@ def _check_weights(state: SequenceState, kind: str) -> None:
     for name, tensor in state.state_dict.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise _damaged("'state_dict' holds more than tensors")
+        if tensor.is_complex():
+            raise _damaged(f"the weights {name!r} are complex")
         if not tensor.isfinite().all():
             raise _damaged(f"the weights {name!r} are not finite")
 
@@ -221,9 +225,29 @@ def _check_scaling(state: SequenceState, kind: str) -> None:
 
 
 def _check_history(state: SequenceState, kind: str) -> None:
-    epochs, best = state.history.get("epochs"), state.history.get("best_epoch")
+    history = state.history
+    epochs, best = history.get("epochs"), history.get("best_epoch")
     if not isinstance(epochs, list) or best not in range(1, len(epochs) + 1):
         raise _damaged("its history names no best epoch")
+    if not all(isinstance(epoch, dict) and _is_epoch(epoch) for epoch in epochs):
+        raise _damaged("its history has a wrong epoch")
+    counts = [history.get(name, 0) for name in ("n_train_windows", "n_valid_windows")]
+    if not all(isinstance(n, int) and n >= 0 for n in counts):
+        raise _damaged("its history has a wrong number of windows")
+    figures = [history.get(name) for name in ("constant_loss", "rank_correlation")]
+    if not all(value is None or _is_number(value) for value in figures):
+        raise _damaged("its history has a wrong yardstick")
+
+
+def _is_epoch(epoch: dict[str, Any]) -> bool:
+    losses = [epoch.get(name) for name in ("train_loss", "learning_rate", "seconds")]
+    valid, number = epoch.get("valid_loss"), epoch.get("number")
+    is_sound = all(map(_is_number, losses)) and (valid is None or _is_number(valid))
+    return is_sound and isinstance(number, int) and len(epoch) == 5
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 _CHECKS = (
@@ -238,8 +262,4 @@ _CHECKS = (
 
 
 def _are_numbers(values: Any, count: int) -> bool:
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(isinstance(value, float) and math.isfinite(value) for value in values)
-    )
+    return isinstance(values, list) and len(values) == count and all(map(_is_number, values))

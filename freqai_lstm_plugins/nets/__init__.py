@@ -19,6 +19,7 @@ from freqai_lstm_plugins.nets.base import (
     forward_steps,
     is_stepwise,
     keeps_nothing,
+    not_finite,
     shares_rows,
     splits_batches,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "is_stepwise",
     "keeps_nothing",
     "net_class",
+    "not_finite",
     "panel_net",
     "replayed_by_torch",
     "seeded",

@@ -110,3 +110,8 @@ def forward_steps(net: nn.Module, x: Tensor, n_steps: int) -> Tensor:
     """Map sequences (B, L, F) to outputs (B, S, O) at their last steps, by a stepwise net."""
     outputs: Tensor = net.forward_steps(x, n_steps)  # type: ignore[operator]
     return outputs
+
+
+def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the weights that hold a NaN or an infinity."""
+    return [name for name, weight in weights.items() if not bool(weight.isfinite().all())]

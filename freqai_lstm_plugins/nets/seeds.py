@@ -103,7 +103,7 @@ class _Draws(TorchFunctionMode):
 
     def _dropout(
         self,
-        input: Tensor,
+        input: Tensor,  # noqa: A002  # torch's name
         p: float = 0.5,
         training: bool = True,
         inplace: bool = False,

@@ -196,8 +196,9 @@ class VariableSelectionNetwork(nn.Module):
 
     @staticmethod
     def _kept_small(combine: Callable[..., Tensor], rows: Tensor, weights: Tensor) -> Tensor:
-        options = {"use_reentrant": False, "preserve_rng_state": False}
-        states: Tensor = checkpoint(combine, rows, weights, **options)
+        states: Tensor = checkpoint(
+            combine, rows, weights, use_reentrant=False, preserve_rng_state=False
+        )
         return states
 
     def _combine(self, rows: Tensor, weights: Tensor) -> Tensor:

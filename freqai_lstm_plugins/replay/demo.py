@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -136,11 +137,11 @@ def run_demo(
         ReplayError: The candles do not suffice, or `folder` holds something.
         ChildError: freqtrade failed; the message names its log.
     """
+    if folder.exists() and any(folder.iterdir()):
+        raise ReplayError(f"{folder} is not empty. Choose another --out.")
     for package in NEEDED:
         if find_spec(package) is None:
             raise MissingExtraError(package, "demo", "The demonstration")
-    if folder.exists() and any(folder.iterdir()):
-        raise ReplayError(f"{folder} is not empty. Choose another --out.")
     run = _Run(folder.resolve(), QUICK if quick else FULL, threads=1)
     candles, market = _market(datadir, run.size)
     install(run.userdir)
@@ -165,7 +166,8 @@ def merge(config: dict[str, Any], changes: dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(config.get(key), dict):
             merge(config[key], value)
         else:
-            config[key] = value
+            # A copy: settings of one run must not change with those of the next.
+            config[key] = deepcopy(value)
 
 
 def _market(datadir: Path | None, size: DemoSize) -> tuple[dict[str, Candles], str]:

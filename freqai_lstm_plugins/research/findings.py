@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,9 @@ def find(
     verdicts = describe(judgement, TITLES[chosen])
     notes = [_count_rows(table, common), _say_method(judgement)]
     if traded and trading:
-        verdicts += describe(traded.judgement, "net return of a bar")
+        against = traded.judgement.comparisons["against"]
+        told = traded.judgement.comparisons[against == EQUAL]
+        verdicts += describe(replace(traded.judgement, comparisons=told), "net return of a bar")
         notes += [HINDSIGHT] if trading.is_hindsight else []
     return Findings(
         figure=TITLES[chosen],
@@ -235,12 +237,15 @@ class _Traded:
 
 def _trade_all(table: pd.DataFrame, trading: Trading, horizon: int, n_draws: int) -> _Traded:
     runs = list(table[RUN].drop_duplicates().itertuples(index=False, name=None))
+    dates = pd.DatetimeIndex(np.sort(table["date"].unique()))
+    symbols = sorted(table["symbol"].unique())
     accounts = {}
     for model, seed in runs:
-        forecasts = pivot_forecasts(table, model, seed)
+        # A model that failed in some fold holds what it has until it answers again.
+        forecasts = pivot_forecasts(table, model, seed).reindex(index=dates, columns=symbols)
         accounts[model, seed] = trade(forecasts, trading.market, trading.plan, trading.rules)
-    forecasts = pivot_forecasts(table, *runs[0])
-    equal = hold_equally(trading.market, forecasts, trading.rules)
+    everywhere = pd.DataFrame(1.0, index=dates, columns=symbols)
+    equal = hold_equally(trading.market, everywhere, trading.rules)
     net = {run: account.net(trading.costs) for run, account in accounts.items()}
     net[EQUAL, 0] = equal.net(trading.costs)
     series = pd.DataFrame(net, index=equal.dates).rename_axis(columns=RUN)

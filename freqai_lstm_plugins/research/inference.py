@@ -35,6 +35,7 @@ LEVEL = 0.05
 POWER = 0.8
 MIN_BLOCKS = 4
 LABELS_PER_BLOCK = 2
+TIE = 1e-12
 MOST_YEARS = 100.0
 BETTER, WORSE, ALIKE = "better", "worse", "not distinguishable"
 
@@ -268,9 +269,11 @@ def find_best_set(
     firsts = list(dict.fromkeys(kept.values()))
     if len(firsts) == 1:
         return tuple(kept)
-    # By the largest deviation: the other method stumbles over models with the same mean.
+    losses = -averages[firsts].to_numpy()
+    # The test stumbles over models whose means are exactly the same.
+    losses += TIE * np.abs(losses).max() * np.arange(len(firsts))
     mcs = load_extra("arch.bootstrap", PURPOSE).MCS(
-        -averages[firsts].to_numpy(), LEVEL, n_draws, block, method="max", seed=seed
+        losses, LEVEL, reps=n_draws, block_size=block, seed=seed
     )
     mcs.compute()
     included = {firsts[number] for number in mcs.included}
@@ -278,11 +281,14 @@ def find_best_set(
 
 
 def _first_alike(averages: pd.DataFrame) -> dict[str, str]:
-    """Name for each model the first one that has the same values."""
+    """Name for each model the first one that has the same values, round-off apart."""
+    scale = averages.abs().to_numpy().max() or 1.0
+    # Adding zero makes 0.0 of a -0.0.
+    rounded = (averages / scale).round(9) + 0.0
     firsts: dict[bytes, str] = {}
     return {
         str(name): firsts.setdefault(values.to_numpy().tobytes(), str(name))
-        for name, values in averages.items()
+        for name, values in rounded.items()
     }
 
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from freqai_lstm_plugins.windows import purged
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from freqai_lstm_plugins.data.splits import (
     fixed_dates,
     fold_rows,
     inner_folds,
+    purged,
     walk_forward,
     why_unusable,
 )

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.research.findings import EQUAL, HINDSIGHT, choose_measure, find
+from freqai_lstm_plugins.research.findings import EQUAL, HINDSIGHT, Trading, choose_measure, find
+from freqai_lstm_plugins.research.market import build_market
+from freqai_lstm_plugins.research.portfolio import BINANCE_COSTS, Plan
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common
 from tests.research.reports import made_findings, made_predictions
 
@@ -84,6 +86,17 @@ def test_a_model_that_is_silent_shortens_the_comparison_for_all():
     assert found.notes[0].startswith("Models are compared on the 300 of 360 candles")
     assert "S01" not in found.per_symbol.index
     assert found.scores["n_rows"].unique().tolist() == [300]
+
+
+def test_a_model_that_failed_in_a_fold_is_traded_where_it_answered():
+    predictions, frame = made_predictions(n_dates=90)
+    failed = (predictions["model"] == "ridge") & (predictions["fold"] == 0)
+    trading = Trading(build_market(frame), Plan("top", k=2), BINANCE_COSTS)
+    settings = {"horizon": 1, "dates_per_year": 365, "n_draws": 50}
+    found = find(predictions[~failed], trading=trading, **settings)
+    assert (found.returns["ridge"][:30] == 0).all()
+    assert (found.returns["ridge"][31:] != 0).all()
+    assert found.notes[0].startswith("Models are compared on the 360 of 540 candles")
 
 
 def test_models_without_a_common_candle_cannot_be_compared():

@@ -157,6 +157,11 @@ def test_models_that_answer_alike_stand_together():
     assert "the same answers" in " ".join(describe(found, "mean IC"))
 
 
+def test_models_with_the_same_mean_can_be_compared():
+    turns = pd.DataFrame({"lightgbm": [1.0, 0.0] * 50, "ridge": [0.0, 1.0] * 50})
+    assert find_best_set(turns, 2, n_draws=100) == ("lightgbm", "ridge")
+
+
 def test_two_baselines_are_compared_once():
     rng = np.random.default_rng(8)
     runs = {name: rng.normal(size=50) for name in ("lightgbm", "ridge")}

@@ -260,6 +260,9 @@ def test_every_plotted_column_exists(strategy, interval):
     plotted = {name for plot in strategy.plot_config["subplots"].values() for name in plot}
     assert plotted <= set(frame.columns)
     assert ({LOWER, UPPER} <= plotted) == bool(interval)
+    lines = [line for plot in strategy.plot_config["subplots"].values() for line in plot.values()]
+    filled = {line["fill_to"] for line in lines if "fill_to" in line}
+    assert filled == ({UPPER} if interval else set())
 
 
 @pytest.mark.parametrize("runmode", [RunMode.DRY_RUN, RunMode.BACKTEST])

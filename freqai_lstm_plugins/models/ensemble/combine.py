@@ -290,5 +290,4 @@ def error_correlation(forecasts: FloatArray, targets: FloatArray) -> FloatArray:
     if len(errors) < 2:
         return np.full((forecasts.shape[1],) * 2, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: FloatArray = np.corrcoef(errors, rowvar=False)
-    return np.atleast_2d(found)
+        return np.atleast_2d(np.corrcoef(errors, rowvar=False))

@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import threading
+from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def _give_up(error: Exception) -> None:
         "Recurrent layers run by torch alone in this process, as numba fails (%s). If that stays, "
         "make room on the disk, and delete the files *.nbi and *.nbc in %s.",
         reason,
-        os.environ.get("NUMBA_CACHE_DIR") or os.path.join(os.path.dirname(__file__), "__pycache__"),
+        os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__",
     )
 
 
