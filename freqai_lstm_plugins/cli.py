@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from freqai_lstm_plugins import __version__
 from freqai_lstm_plugins.commands import (
     compare,
     demo,
@@ -24,6 +23,7 @@ from freqai_lstm_plugins.commands import (
 )
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
+from freqai_lstm_plugins.version import __version__
 
 # In the order in which `--help` lists them. A module imports what it calls when it is called, so
 # that `--help` is at hand at once.
