@@ -113,7 +113,22 @@ class TFTConfig:
             )
 
 
-AnyNetConfig = NetConfig | TFTConfig
+@dataclass(frozen=True)
+class MLPConfig:
+    """Shape of a multilayer perceptron.
+
+    Attributes:
+        hidden_size: Units of each hidden layer.
+        num_layers: Hidden layers.
+        dropout: Fraction dropped after each of them.
+    """
+
+    hidden_size: int = setting(128, "an integer of at least 1", at_least(1))
+    num_layers: int = setting(2, "an integer of at least 1", at_least(1))
+    dropout: float = setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+
+
+AnyNetConfig = NetConfig | TFTConfig | MLPConfig
 
 
 @dataclass(frozen=True)

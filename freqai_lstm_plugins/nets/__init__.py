@@ -25,6 +25,7 @@ from freqai_lstm_plugins.nets.base import (
 )
 from freqai_lstm_plugins.nets.gru import GRUNet
 from freqai_lstm_plugins.nets.lstm import LSTMNet
+from freqai_lstm_plugins.nets.mlp import MLPNet
 from freqai_lstm_plugins.nets.recurrent import RecurrentNet
 from freqai_lstm_plugins.nets.seeds import replayed_by_torch, seeded
 from freqai_lstm_plugins.nets.symbols import PanelNet, panel_net
@@ -35,6 +36,7 @@ NETS: dict[str, type[SequenceNet]] = {
     "gru": GRUNet,
     "alstm": ALSTMNet,
     "tft": TFTNet,
+    "mlp": MLPNet,
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ALSTMNet",
     "GRUNet",
     "LSTMNet",
+    "MLPNet",
     "PanelNet",
     "RecurrentNet",
     "SequenceNet",

@@ -75,13 +75,15 @@ def linear(features, target):
     return np.r_[np.full(W - 1, np.nan), design @ weights]
 
 
+# The planted signal lies in the past, which a perceptron does not see.
+WINDOWED = sorted(set(NETS) - {"mlp"})
 RUNS = [
     # A TFT takes as long as all others together.
     *(
         pytest.param(net, 1, id=f"short-{net}", marks=[pytest.mark.slow] if net == "tft" else [])
-        for net in sorted(NETS)
+        for net in WINDOWED
     ),
-    *(pytest.param(net, 5, id=f"long-{net}", marks=pytest.mark.slow) for net in sorted(NETS)),
+    *(pytest.param(net, 5, id=f"long-{net}", marks=pytest.mark.slow) for net in WINDOWED),
 ]
 
 
