@@ -28,6 +28,7 @@ HAS_FREQTRADE = find_spec("freqtrade") is not None
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the files that need freqtrade."""
     if HAS_FREQTRADE:
         return None
     place = collection_path.relative_to(ROOT).as_posix()
@@ -36,6 +37,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests that are marked as running freqtrade."""
     if HAS_FREQTRADE:
         return
     left_out = [item for item in items if item.get_closest_marker("freqtrade")]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.report import machine, read_rows, to_markdown, write_json, write_page
+from benchmarks.report import machine, read_rows, to_markdown, write_json, write_pages
 from benchmarks.rows import ROWS
 from benchmarks.sizes import FULL, QUICK
 
@@ -26,7 +26,10 @@ def main(
         Path | None, typer.Option(help="Results; benchmarks/results.json, none with --quick.")
     ] = None,
     doc: Annotated[
-        Path | None, typer.Option(help="Page; docs/benchmarks.md, none with --quick.")
+        Path | None,
+        typer.Option(
+            help="Page, and folder of rows' own pages; docs/benchmarks.md, none with --quick."
+        ),
     ] = None,
 ) -> None:
     """Measure this package beside its peers. Rows that are not measured keep their results."""
@@ -49,7 +52,7 @@ def main(
         if json:
             write_json(json, rows)
         if doc:
-            write_page(doc, rows)
+            write_pages(doc, rows)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-CANDLES = Path(
-    os.environ.get("FREQAI_LSTM_CANDLES", Path(__file__).parents[2] / "shared" / "data" / "binance")
-)
+# Named by the caller alone: a folder found by itself would make figures depend on the machine.
+CANDLES = Path(os.environ.get("FREQAI_LSTM_CANDLES") or "no folder is named")
 HORIZON = 12
 # Labels by what they are.
 RETURN = "return"

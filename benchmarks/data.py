@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -29,7 +28,8 @@ def new_net(n_features: int, settings: Mapping[str, Any], name: str = "lstm") ->
 
     Its recurrent layers are torch's own throughout: ours are part of what is measured.
     """
-    net = NETS[name](n_features, 1, **asdict(NetConfig(**settings)))
+    net = NETS[name](n_features, 1, NetConfig(**settings))
+    assert isinstance(net, RecurrentNet)
     net.forward = partial(_forward_by_torch, net)  # type: ignore[method-assign]
     return net
 

@@ -55,6 +55,7 @@ class Row:
         notes: What was left out, and why.
         points: Curves of a picture: name -> [(size, seconds, bytes)].
         machine: Where it was measured.
+        page: Its own page in the docs; empty for the one of all rows.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Row:
     notes: list[str] = field(default_factory=list)
     points: dict[str, list[tuple[float, float, float]]] = field(default_factory=dict)
     machine: str = ""
+    page: str = ""
 
     def compare(
         self, what: str, times: Mapping[str, Sequence[float]], goals: Mapping[str, str]

@@ -26,7 +26,8 @@ from benchmarks.peers import builtin_trainer, train_builtin
 from benchmarks.predict import same_net
 from benchmarks.sizes import Size
 from benchmarks.train import fit_ours, our_model
-from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins import SequenceRegressor, features
+from freqai_lstm_plugins.replay import synthetic_market
 from freqai_lstm_plugins.training.prediction import PREDICT_BATCH
 
 STATUS = Path("/proc/self/status")
@@ -171,11 +172,19 @@ def predict_slice(rows: int, features: int, window: int, net: Net, side: int) ->
         return measure(lambda: model.predict(frame))
 
 
+def alpha158(rows: int) -> Peak:
+    """Compute all features of made-up candles."""
+    frame = synthetic_market(["A/USDT"], "5m", rows, seed=1)["A/USDT"]
+    features.alpha158(frame.tail(100))
+    return measure(lambda: features.alpha158(frame))
+
+
 ACTIONS: dict[str, Callable[..., Peak]] = {
     "fit": fit,
     "fit_builtin": fit_builtin,
     "predict": predict,
     "predict_slice": predict_slice,
+    "alpha158": alpha158,
 }
 
 

@@ -59,6 +59,16 @@ def write_json(path: Path, rows: Iterable[Row]) -> None:
     write_text(path, content + "\n")
 
 
+def write_pages(path: Path, rows: Iterable[Row]) -> None:
+    """Write the page of all rows, and beside it those of rows that have a page of their own."""
+    pages: dict[Path, list[Row]] = {path: []}
+    for row in rows:
+        pages.setdefault(path.with_name(row.page) if row.page else path, []).append(row)
+    for page, found in pages.items():
+        if found:
+            write_page(page, found)
+
+
 def write_page(path: Path, rows: Iterable[Row]) -> None:
     """Write the rows between the page's markers, and the pictures beside it."""
     rows = list(rows)

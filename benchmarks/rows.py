@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from benchmarks.alpha158 import alpha158_row
 from benchmarks.coverage import coverage
 from benchmarks.growth import growth
 from benchmarks.headline import headline
@@ -30,4 +31,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "imports": imports,
     "supervision": supervision,
     "coverage": coverage,
+    "alpha158": alpha158_row,
 }

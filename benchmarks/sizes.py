@@ -87,6 +87,14 @@ class CoverageSize:
 
 
 @dataclass(frozen=True)
+class Alpha158Size:
+    """Candles, and those that the newest row is computed from."""
+
+    rows: int = 100_000
+    newest: int = 300
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -104,6 +112,7 @@ class Size:
         pairs: Pairs of the live row beside one.
         headline_rows: Rows of the headline.
         headline_epochs: Epochs of the headline.
+        alpha158: Candles of the row of Alpha158.
         whole_rounds: Backtests a model.
     """
 
@@ -126,6 +135,7 @@ class Size:
     supervision: SupervisionSize = SupervisionSize()
     nets: NetsSize = NetsSize()
     coverage: CoverageSize = field(default_factory=CoverageSize)
+    alpha158: Alpha158Size = Alpha158Size()
     whole_rounds: int = 3
 
 
@@ -146,6 +156,7 @@ QUICK = Size(
     headline_epochs=2,
     memory=MemorySize(rows=4_000, features=10, window=8, steps=2),
     growth=GrowthSize(rows=400, features=4, window=6, factors=(1, 2)),
+    alpha158=Alpha158Size(rows=1_000, newest=100),
     whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
     whole_rounds=1,
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),

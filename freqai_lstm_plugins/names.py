@@ -1,17 +1,18 @@
-"""Compares, shortens and suggests names."""
+"""Compares, shortens and suggests names, and holds those of files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
-from freqai_lstm_plugins.errors import (
-    MismatchError,
-)
+from freqai_lstm_plugins.errors import MismatchError
 
-if TYPE_CHECKING:
-    pass
+CONFIG_NAME = "config-lea.json"
+"""The config that is written into a user directory."""
+
+MODEL_SUFFIX = "_model.zip"
+"""How FreqAI ends the names of the model files that it saves."""
 
 
 def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> None:
@@ -40,6 +41,25 @@ def shortened(names: list[str], limit: int = 5) -> str:
     """List the first names, and say how many more there are."""
     listed = ", ".join(names[:limit])
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
+
+
+def closest(name: object, known: Iterable[str]) -> str:
+    """Return the end of a message that names the closest known name; nothing where none is close.
+
+    >>> closest("lightgmb", ["lightgbm", "xgboost"])
+    " Did you mean 'lightgbm'?"
+    """
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def separated(text: str) -> list[str]:
+    """Return the names in a text that separates them by commas.
+
+    >>> separated("BTC/USDT, ETH/USDT,")
+    ['BTC/USDT', 'ETH/USDT']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _first_difference(found: list[str], expected: list[str]) -> str:

@@ -8,6 +8,13 @@ import pytest
 # Several torch processes share the cores of one machine; more threads than cores slow all of them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What the caller's shell says about terminals, the bot or proxies changes what commands print and
+# do; freqtrade takes every FREQTRADE__ variable for a setting.
+for name in list(os.environ):
+    if name.startswith("FREQTRADE__") or name in ("COLUMNS", "FORCE_COLOR", "NO_COLOR"):
+        del os.environ[name]
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
+
 # A job in the background of a shell ignores SIGINT, and so would the programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

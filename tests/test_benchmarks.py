@@ -7,21 +7,24 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import candles, coverage, limit, peak, report
+from benchmarks import alpha158, candles, coverage, limit, peak, report
 from benchmarks.data import new_net
 from benchmarks.measure import Ratio, Row, Spread, Stopwatch, alternate
 from benchmarks.rows import ROWS
 from benchmarks.sizes import (
     QUICK,
+    Alpha158Size,
     CoverageSize,
     GrowthSize,
     MemorySize,
     NetsSize,
     SupervisionSize,
 )
+from freqai_lstm_plugins import features
 from freqai_lstm_plugins.nets import NETS
 from freqai_lstm_plugins.replay import synthetic_market
 
@@ -35,6 +38,7 @@ TINY = dataclasses.replace(
     predict_rows=20,
     pairs=2,
     memory=MemorySize(rows=200, features=4, window=4, steps=2),
+    alpha158=Alpha158Size(rows=150, newest=70),
     growth=GrowthSize(rows=60, features=8, window=4, factors=(1, 2)),
     nets=NetsSize(features=(4,), batches=1, predict_rows=20, rounds=1),
     supervision=SupervisionSize(train_rows=120, test_rows=30, folds=2, seeds=1, pairs=2, epochs=1),
@@ -92,6 +96,43 @@ def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     row = ROWS[name](dataclasses.replace(TINY, growth=GrowthSize(factors=(1, 2))))
     assert row.name == name
     require_sound(dataclasses.replace(row, ratios=row.ratios[:1]))
+
+
+def test_the_row_of_alpha158_has_a_page_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(peak, "in_child", lambda action, rows: peak.Peak(3000 * rows, 0.1))
+    monkeypatch.setattr(alpha158, "GOLDEN", tmp_path)
+    row = ROWS["alpha158"](TINY)
+    require_sound(row)
+    assert "No golden pair" in row.notes[0]
+    assert "| 0.5 | RANK, RSV," in row.notes[1]
+    page = tmp_path / "all.md"
+    own = tmp_path / "alpha158.md"
+    own.write_text(f"# Prose\n{report.BEGIN}\n{report.END}\n")
+    report.write_pages(page, [row])
+    assert not page.exists()
+    assert own.read_text().startswith("# Prose\n")
+    report.write_pages(page, [row, example()])
+    assert "A title" in page.read_text()
+    assert row.title in own.read_text()
+    assert "A title" not in own.read_text()
+
+
+def test_the_golden_table_tells_what_differs(tmp_path):
+    dates = pd.date_range("2024-01-01", periods=80, freq="D")
+    market = synthetic_market(["A/USDT"], "1d", 80, seed=1)["A/USDT"].assign(date=dates)
+    made = features.alpha158(market, qlib_compatible=True).add_prefix("feature.")
+    made["feature.MA5"] *= 1.01
+    made.loc[7, "feature.KMID"] = np.nan
+    made.insert(0, "instrument", "A")
+    made.insert(0, "datetime", dates)
+    made.to_parquet(tmp_path / "alpha158_qlib097.parquet")
+    (tmp_path / "csv").mkdir()
+    market.to_csv(tmp_path / "csv" / "A.csv", index=False)
+    found = alpha158.golden_differences(tmp_path)
+    assert found["relative"]["MA5"] == pytest.approx(0.01 / 1.01)
+    assert found["nan"]["KMID"] == found["nan"].sum() == 1
+    assert found["relative"].drop("MA5").max() < 1e-6
+    assert "in 157 of 158 features" in alpha158.golden_table(tmp_path)
 
 
 def test_the_row_of_nets_compares_every_net_with_the_lstm():

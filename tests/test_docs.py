@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_architecture import ORDER, PACKAGE
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -27,3 +29,23 @@ def test_every_link_inside_the_project_leads_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in link:
             assert (page.parent / link).exists(), link
+
+
+def test_the_page_of_the_house_shows_who_may_import_whom():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (chain,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    shown = [set(re.findall(r"\w+", parts)) for parts in chain.split(">")]
+    assert shown == ORDER
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_place_that_a_page_of_the_house_names_exists(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    named = [place.rstrip("/") for place in re.findall(r"`(\w+(?:/\w+)*(?:\.py|/))`", page)]
+    named += re.findall(r"`((?:data|nets|training|models|freqai|userdir)/\w+)`", page)
+    assert named
+    for place in named:
+        beside = [ROOT / place, PACKAGE / place, PACKAGE / f"{place}.py"]
+        # A part of the plan may be named before it is built.
+        planned = place in {*(part for parts in ORDER for part in parts), "qlib.py"}
+        assert planned or any(path.exists() for path in beside), place

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from freqai_lstm_plugins.config import DataConfig
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows, to_float32
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
 from freqai_lstm_plugins.data.columns import numbers_of
 from freqai_lstm_plugins.data.panel import Given, Inputs, read_inputs
 from freqai_lstm_plugins.data.scaling import Scaling
@@ -63,6 +63,8 @@ class Prepared:
         scaling: How rows and targets were standardized; None where they are as they were given, or
             where a host scales by itself.
         valid_symbols: (M,) name of the symbol of each validation window; None for one series.
+        times: (N,) number of each row's candle in time, the same for rows of one time; None where
+            rows are numbered so already.
     """
 
     train: WindowSet
@@ -70,6 +72,7 @@ class Prepared:
     schema: Schema
     scaling: Scaling | None = None
     valid_symbols: npt.NDArray[Any] | None = None
+    times: IntArray | None = None
 
 
 def prepare(

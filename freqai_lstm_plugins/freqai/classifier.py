@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,8 @@ from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.models.classifier import SequenceClassifier
 from freqai_lstm_plugins.names import require_names
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 5
 
@@ -37,6 +40,8 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
     """
 
     estimator: ClassVar[type[SequenceClassifier]] = SequenceClassifier
+    label_dtype: ClassVar[type] = object
+    _has_said_text = False
 
     def extra_columns(self, label_list: list[str]) -> list[str]:
         """Return the classes, whose columns hold their probabilities."""
@@ -51,7 +56,20 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
                 f"self.freqai.class_names is {self.class_names!r}: set a list of at least two "
                 f"different names in the strategy's set_freqai_targets, such as ['down', 'up']."
             )
+        self._say_that_classes_are_text()
         return [names]
+
+    def _say_that_classes_are_text(self) -> None:
+        foreign = [value for value in self.class_names if not isinstance(value, str)]
+        if foreign and not self._has_said_text:
+            self._has_said_text = True
+            logger.warning(
+                "self.freqai.class_names holds %s: FreqAI hands classes back as text, so compare a "
+                "prediction with %r, and not with %r.",
+                ", ".join(map(repr, foreign)),
+                class_name(foreign[0]),
+                foreign[0],
+            )
 
     def require_answers(self, model: SequenceClassifier) -> None:
         """Raise MismatchError where a saved model's classes are not those of the strategy."""
@@ -59,6 +77,11 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
         names = self.extra_columns([])
         if names:
             require_names("classes", names, model.model_meta_data["class_names"])
+
+    def check_columns(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
+        """Raise ConfigError where classes are not named, or columns would overwrite others."""
+        self.label_classes()
+        super().check_columns(frame, dk)
 
     def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
         """Return the number of each candle's class, NaN where it has none."""
@@ -69,7 +92,6 @@ class SequenceClassifierModel(SequenceModel, BasePyTorchClassifier):
             )
         (label,) = dk.label_list
         (names,) = self.label_classes()
-        _refuse_taken(names, frame, dk)
         found = frame[label].astype(object).dropna().map(class_name)
         unknown = sorted(set(found) - set(names))
         if unknown:
@@ -111,14 +133,3 @@ def class_name(value: Any) -> str:
     """
     is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value) if is_whole else value)
-
-
-def _refuse_taken(names: list[str], frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
-    """Refuse classes whose columns of probabilities would be lost among other columns."""
-    taken = {*frame.columns, "do_predict", "DI_values"}
-    lost = [name for name in names if name in taken or name.startswith("%")]
-    if lost:
-        raise ConfigError(
-            f"{dk.pair}: self.freqai.class_names holds {lost[0]!r}, which is the name of another "
-            f"column, or of a feature. Its probability needs a column of its own: rename the class."
-        )

@@ -6,7 +6,6 @@ Both classes replace a class of freqtrade's by one that behaves the same where n
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import cloudpickle
 import pandas as pd
 import rapidjson
+from datasieve.pipeline import Pipeline
 from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_drawer import (
     FEATURE_PIPELINE,
@@ -26,8 +26,9 @@ from freqtrade.freqai.data_drawer import (
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
-from freqai_lstm_plugins.errors import CheckpointError
+from freqai_lstm_plugins.errors import NotACheckpointError
 from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.freqai.sidecar import part_of, require_unchanged, write_hashes
 from freqai_lstm_plugins.models.registry import from_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,16 @@ class DurableDataDrawer(FreqaiDataDrawer):
         super().__init__(full_path, config)
         self.extra_columns = extra_columns
 
+    @classmethod
+    def taking_over(
+        cls, other: FreqaiDataDrawer, extra_columns: Callable[[list[str]], list[str]]
+    ) -> DurableDataDrawer:
+        """Make a drawer of what the host's has read from disk, which is so read only once."""
+        made = cls.__new__(cls)
+        made.__dict__.update(other.__dict__)
+        made.extra_columns = extra_columns
+        return made
+
     def return_null_values_to_strategy(
         self, dataframe: pd.DataFrame, dk: FreqaiDataKitchen
     ) -> None:
@@ -70,6 +81,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         dk.data.pop("filter_drop_index_training", None)
         model.companion = (dk.data, dk.feature_pipeline, dk.label_pipeline)
         super().save_data(model, coin, dk)
+        write_hashes(Path(dk.data_path) / dk.model_filename)
 
     def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
         """Load a model with its own pipelines, from memory in live mode, else from disk.
@@ -84,25 +96,32 @@ class DurableDataDrawer(FreqaiDataDrawer):
         # In a backtest what is in memory is of another slice, whichever was trained last.
         model: Any = self.model_dictionary.get(coin) if dk.live else None
         if model is None:
-            stem = Path(dk.data_path) / dk.model_filename
-            content = read_checkpoint(stem.with_name(f"{stem.name}_model.zip"))
-            model = from_checkpoint(content)
-            model.companion = _read_host_state(stem)
+            model = _read_model(Path(dk.data_path) / dk.model_filename)
             self.model_dictionary[coin] = model
         dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
         dk.training_features_list = dk.data["training_features_list"]
         dk.label_list = dk.data["label_list"]
         return model
 
-    def forget_unusable_models(self) -> None:
-        """Take models whose files are missing or damaged for not trained, so that they soon are."""
+    def forget_unusable_models(self, require: Callable[[Any], object] = lambda model: None) -> bool:
+        """Take models that cannot be used for not trained, so that they soon are.
+
+        Args:
+            require: Raises where a model that can be read is none that can be used.
+
+        Returns:
+            Whether there was one.
+        """
+        forgotten = False
         for pair, entry in self.pair_dict.items():
             if not entry["model_filename"]:
                 continue
-            reason = why_unusable(Path(entry["data_path"]) / entry["model_filename"])
+            reason = why_unusable(Path(entry["data_path"]) / entry["model_filename"], require)
             if reason is not None:
                 logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
                 self.pair_dict[pair] = self.empty_pair_dict.copy()
+                forgotten = True
+        return forgotten
 
     def load_all_pair_histories(self, timerange: TimeRange, dk: FreqaiDataKitchen) -> None:
         """Load the candles that are on disk, with dates that new candles can be appended to.
@@ -143,26 +162,53 @@ class DurableDataDrawer(FreqaiDataDrawer):
         return text
 
 
-def why_unusable(stem: Path) -> str | None:
-    """Return why a saved model cannot be loaded, or None where it can.
+def why_unusable(stem: Path, require: Callable[[Any], object] = lambda model: None) -> str | None:
+    """Return why a saved model cannot be used, or None where it can.
 
     Args:
         stem: Folder of the model, and the name that its files begin with.
+        require: Raises where a model that can be read is none that can be used.
     """
     try:
-        from_checkpoint(read_checkpoint(stem.with_name(f"{stem.name}_model.zip")))
-        _read_host_state(stem)
-    except (CheckpointError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        return str(error)
+        require(_read_model(stem))
+    # A pickle that is damaged, or of other packages, may raise anything.
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
     return None
 
 
-def _read_host_state(stem: Path) -> tuple[dict[str, Any], Any, Any]:
-    """Return metadata, feature pipeline and label pipeline, which freqtrade wrote."""
-    with stem.with_name(f"{stem.name}_{METADATA}.json").open("r") as text:
-        metadata = rapidjson.load(text, number_mode=METADATA_NUMBER_MODE)
-    pipelines = []
-    for part in (FEATURE_PIPELINE, LABEL_PIPELINE):
-        with stem.with_name(f"{stem.name}_{part}.pkl").open("rb") as stream:
-            pipelines.append(cloudpickle.load(stream))
-    return metadata, *pipelines
+def _read_model(stem: Path) -> Any:
+    """Read a model of ours with its metadata and pipelines, which freqtrade wrote."""
+    require_unchanged(stem)
+    model: Any = from_checkpoint(read_checkpoint(part_of(stem, "model.zip")))
+    pipelines = [_read_pipeline(part_of(stem, f"{part}.pkl")) for part in _PIPELINES]
+    model.companion = (read_metadata(stem), *pipelines)
+    return model
+
+
+_PIPELINES = (FEATURE_PIPELINE, LABEL_PIPELINE)
+
+
+def read_metadata(stem: Path) -> dict[str, Any]:
+    """Read what freqtrade keeps of a training.
+
+    Raises:
+        NotACheckpointError: The names of features or labels are missing.
+        OSError: There is no such file.
+        ValueError: The file is no JSON.
+    """
+    path = part_of(stem, f"{METADATA}.json")
+    with path.open("r") as text:
+        metadata: Any = rapidjson.load(text, number_mode=METADATA_NUMBER_MODE)
+    for key in ("training_features_list", "label_list"):
+        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), list):
+            raise NotACheckpointError(f"{path} is damaged: it holds no {key}.")
+    return metadata
+
+
+def _read_pipeline(path: Path) -> Pipeline:
+    with path.open("rb") as stream:
+        pipeline = cloudpickle.load(stream)
+    if not isinstance(pipeline, Pipeline):
+        raise NotACheckpointError(f"{path} is damaged: it holds a {type(pipeline).__name__}.")
+    return pipeline

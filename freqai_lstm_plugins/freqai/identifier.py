@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,33 @@ from freqai_lstm_plugins.config import (
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.freqai.settings import SECTIONS, ModelSettings
+from freqai_lstm_plugins.names import shortened
 from freqai_lstm_plugins.nets import net_class
 
 SETTINGS_FILE = "freqai_lstm_settings.json"
+
+# Key of a fingerprint: the user's own files that a net comes from, with a digest of each.
+SOURCES = "sources"
 
 # Settings of the bot that change no prediction of a given training slice.
 _HARMLESS_FEATURE_PARAMETERS = {"plot_feature_importances"}
 _HARMLESS_TRAIN_SETTINGS = {"device", "num_threads"}
 
 
-def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) -> dict[str, Any]:
-    """Return the settings on which predictions depend, flat, by the names users know."""
+def fingerprint(
+    model: str,
+    config: Mapping[str, Any],
+    settings: ModelSettings,
+    sources: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the settings on which predictions depend, flat, by the names users know.
+
+    Args:
+        model: Name of the FreqAI model.
+        config: freqtrade's config.
+        settings: What the config says about our models.
+        sources: The user's own files that the net comes from, with a digest of each.
+    """
     freqai = config["freqai"]
     # As the user wrote them: the host fills in defaults, and other versions may have others.
     written = (config.get("original_config") or config)["freqai"]
@@ -56,6 +72,7 @@ def fingerprint(model: str, config: Mapping[str, Any], settings: ModelSettings) 
         "timeframe": config.get("timeframe"),
         "train_period_days": freqai.get("train_period_days"),
         "continual_learning": freqai.get("continual_learning", False),
+        SOURCES: dict(sources or {}),
     }
     plain: dict[str, Any] = json.loads(json.dumps(flat, default=str))
     return plain
@@ -77,7 +94,8 @@ def check_identifier(
             before.
 
     Raises:
-        ConfigError: The settings differ, or the folder holds models of another kind.
+        ConfigError: The settings or the net's source differ, or the folder holds models of another
+            kind.
     """
     record = folder / SETTINGS_FILE
     remedy = (
@@ -97,16 +115,45 @@ def check_identifier(
         recorded = None
     if not isinstance(recorded, dict):
         raise ConfigError(f"{record} is damaged, so nobody can tell how it was used. {remedy}")
+    is_old = SOURCES not in recorded
+    if is_old:
+        # Earlier versions took no notice of the user's files: what stands now is what counts.
+        recorded[SOURCES] = current.get(SOURCES, {})
     recorded = {key: value for key, value in known.items() if key in current} | recorded
+    then, now = _flat(recorded), _flat(current)
     changed = [
-        f"{key}: {recorded.get(key)!r} -> {current.get(key)!r}"
-        for key in sorted(recorded.keys() | current.keys())
-        if recorded.get(key) != current.get(key)
+        f"{key}: {then.get(key)!r} -> {now.get(key)!r}"
+        for key in sorted(then.keys() | now.keys())
+        if then.get(key) != now.get(key)
     ]
     if changed:
         raise ConfigError(
             f"The identifier {identifier!r} was used with other settings ({'; '.join(changed)}). "
             f"{remedy}"
+        )
+    if is_old:
+        write_text(record, json.dumps(recorded, indent=2, sort_keys=True) + "\n")
+
+
+def refuse_other_answers(
+    identifier: str, what: str, stored: Sequence[str], expected: Sequence[str]
+) -> None:
+    """Refuse results under an identifier that are not of the strategy's labels and classes.
+
+    Args:
+        identifier: `freqai.identifier`.
+        what: What is stored, for the message.
+        stored: Its labels and the columns beside them, such as classes.
+        expected: Those that the strategy asks for now.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if list(stored) != list(expected):
+        raise ConfigError(
+            f"The identifier {identifier!r} holds {what} of {shortened(list(stored))}, and the "
+            f"strategy now asks for {shortened(list(expected))}. Choose a new freqai.identifier; "
+            f"the strategies of one --strategy-list share theirs, so their labels must agree."
         )
 
 
@@ -119,6 +166,13 @@ def defaults(net: str | None) -> dict[str, Any]:
         for name, config in configs
         for key, value in dataclasses.asdict(config()).items()
     }
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with a line of its own for each of the user's files."""
+    sources = settings.get(SOURCES, {})
+    rest = {key: value for key, value in settings.items() if key != SOURCES}
+    return rest | {f"the source {name}": digest for name, digest in sources.items()}
 
 
 def _holds_results(folder: Path) -> bool:

@@ -5,10 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,27 +12,25 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from datasieve.pipeline import Pipeline
-from freqtrade.configuration import TimeRange
-from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
-from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.freqai.torch.PyTorchDataConvertor import (
     DefaultPyTorchDataConvertor,
     PyTorchDataConvertor,
 )
-from freqtrade.strategy.interface import IStrategy
 from torch import nn
 
-from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, MismatchError
-from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, why_unusable
-from freqai_lstm_plugins.freqai.identifier import check_identifier, defaults, fingerprint
+from freqai_lstm_plugins.errors import ConfigError, MismatchError, TrainingError
+from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
+from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
+from freqai_lstm_plugins.freqai.live import LiveModel
 from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
-from freqai_lstm_plugins.freqai.settings import read_settings
+from freqai_lstm_plugins.freqai.own_net import require_fitting_constructor
+from freqai_lstm_plugins.freqai.pipelines import forget_the_fit
 from freqai_lstm_plugins.freqai.slices import CANDLE, full_windows, prepare_training
 from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.names import require_names
@@ -46,19 +40,8 @@ from freqai_lstm_plugins.training.history import Epoch
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BEFORE_RETRY = 10.0
 
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn our errors into the kind that freqtrade shows as one line, without a traceback."""
-    try:
-        yield
-    except FreqaiLSTMError as error:
-        raise OperationalException(str(error)) from error
-
-
-class SequenceModel(BasePyTorchModel):
+class SequenceModel(LiveModel):
     """A FreqAI model whose net sees windows of consecutive candles.
 
     Attributes:
@@ -69,38 +52,20 @@ class SequenceModel(BasePyTorchModel):
     """
 
     estimator: ClassVar[type[SequenceEstimator]]
-    net: ClassVar[str | None] = None
-    train_queue: deque[str]
+    # What a label's predictions are, where there is none to tell from.
+    label_dtype: ClassVar[type] = float
     plot_features: int
 
-    def __init__(self, **kwargs: Any) -> None:
-        with one_line_errors():
-            settings = read_settings(kwargs["config"], self.net)
-        super().__init__(**kwargs)
-        self.settings = settings
+    def prepare(self) -> None:
+        """Refuse a device, a loss or a net that would only fail in the first training."""
         self._bind_lock = threading.Lock()
-        self.model_kwargs = settings.model_kwargs
-        self.window_size = settings.window
+        self.model_kwargs = self.settings.model_kwargs
         # freqtrade's own plot knows trees alone.
         self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
-        # As many candles as freqtrade hands to `predict` in live mode.
-        self.CONV_WIDTH = settings.window
-        name = type(self).__name__
-        with one_line_errors():
-            self.device = str(choose_device(settings.train.device))
-            # A setting that does not suit the answer is refused now, not at the first training.
-            self._new_model()
-            check_identifier(
-                Path(self.full_path),
-                self.identifier,
-                fingerprint(name, self.config, settings),
-                defaults(self.net),
-            )
-        self.dd = DurableDataDrawer(Path(self.full_path), self.config, self.extra_columns)
-        self.dd.model_type = "pytorch"
-        self.dd.current_candle = self.current_candle
-        self.dd.forget_unusable_models()
-        self.train_queue = self._set_train_queue()
+        self.device = str(choose_device(self.settings.train.device))
+        self._new_model()
+        if not self._is_registry_net():
+            require_fitting_constructor(self.build_net, self.model_kwargs, type(self).__name__)
         if self.ft_params.get("include_shifted_candles"):
             logger.info("include_shifted_candles repeats candles that the windows hold anyway.")
 
@@ -124,10 +89,6 @@ class SequenceModel(BasePyTorchModel):
 
     # what a kind of answer decides
 
-    def extra_columns(self, label_list: list[str]) -> list[str]:
-        """Return the columns that predictions have beside the labels."""
-        return []
-
     def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
         """Return the label columns as the numbers that are trained on, NaN where there is none."""
         raise NotImplementedError
@@ -140,9 +101,6 @@ class SequenceModel(BasePyTorchModel):
         """Return the names of each label's classes; nothing where labels are numbers."""
         return []
 
-    def require_answers(self, model: Any) -> None:
-        """Raise MismatchError where a saved model's classes are not those of the strategy."""
-
     def answers(
         self,
         model: Any,
@@ -153,77 +111,19 @@ class SequenceModel(BasePyTorchModel):
         """Turn the net's outputs (N, O) into the columns that the strategy gets."""
         raise NotImplementedError
 
-    def start_backtesting(
-        self,
-        dataframe: pd.DataFrame,
-        metadata: dict[str, Any],
-        dk: FreqaiDataKitchen,
-        strategy: IStrategy,
-    ) -> FreqaiDataKitchen:
-        """Backtest one pair, with the rows before each slice at hand."""
-        n_context = self.window_size - 1
-        self.dk = SequenceDataKitchen(self.config, self.live, metadata["pair"], n_context)
-        return super().start_backtesting(dataframe, metadata, self.dk, strategy)
-
-    def model_exists(self, dk: FreqaiDataKitchen) -> bool:
-        """Tell whether a backtest model is on disk and whole."""
-        if not super().model_exists(dk):
-            return False
-        reason = why_unusable(Path(dk.data_path) / dk.model_filename)
-        if reason is not None:
-            logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
-        return reason is None
-
-    def extract_data_and_train_model(
-        self,
-        new_trained_timerange: TimeRange,
-        pair: str,
-        strategy: IStrategy,
-        dk: FreqaiDataKitchen,
-        data_load_timerange: TimeRange,
-    ) -> None:
-        """Train a pair beside the trading loop; a pair that fails is tried again."""
-        try:
-            # freqtrade does so after the training, in which plots are named after the model.
-            dk.set_new_model_names(pair, new_trained_timerange.stopts)
-            super().extract_data_and_train_model(
-                new_trained_timerange, pair, strategy, dk, data_load_timerange
-            )
-        except Exception:
-            self._queue_again(pair, dk)
-            raise
-
-    def _queue_again(self, pair: str, dk: FreqaiDataKitchen) -> None:
-        """Queue a pair whose training failed behind those that wait, and before those that do not.
-
-        freqtrade looks at the head of the queue alone, so behind a pair with a fresh model the
-        failed one would wait until that model is old.
-        """
-        others = [other for other in self.train_queue if other != pair]
-        waiting = [other for other in others if self._needs_training(other, dk)]
-        rested = [other for other in others if other not in waiting]
-        # freqtrade moves the head to the end afterwards.
-        self.train_queue = deque([*waiting, pair, *rested])
-        self.train_queue.rotate(1)
-        if not waiting:
-            self._stop_event.wait(SECONDS_BEFORE_RETRY)
-
-    def _needs_training(self, pair: str, dk: FreqaiDataKitchen) -> bool:
-        _, trained_timestamp = self.dd.get_pair_dict_info(pair)
-        is_required, _, _ = dk.check_if_new_training_required(trained_timestamp)
-        return bool(is_required)
-
-    def train(
-        self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen, **kwargs: Any
+    def train_pair(
+        self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen
     ) -> SequenceEstimator:
         """Train a model for `pair` on a slice of candles.
 
         Raises:
+            ConfigError: The labels or their columns cannot be as they are.
             DataError: The slice leaves no window to train on.
-            TrainingError: The loss is no longer finite.
+            TrainingError: The loss is no longer finite, or the bot was stopped.
         """
         logger.info("-------------------- Starting training %s --------------------", pair)
         started = time.monotonic()
+        self.check_columns(unfiltered_df, dk)
         # Where the labels' statistics come from live predictions, freqtrade fits them there.
         fits_labels = not (self.live and self.freqai_info.get("fit_live_predictions_candles", 0))
         data = prepare_training(
@@ -238,7 +138,8 @@ class SequenceModel(BasePyTorchModel):
             has_window=self._has_window,
             fits_labels=fits_labels,
         )
-        self._describe_extra_columns(dk)
+        forget_the_fit(dk.feature_pipeline)
+        self.describe_extra_columns(dk)
         model = self.fit(data, dk)
         logger.info(
             "-------------------- Done training %s (%.2f secs) --------------------",
@@ -281,7 +182,7 @@ class SequenceModel(BasePyTorchModel):
         model.fit_windows(
             Prepared(train, valid, Schema(feature_names, dk.label_list, self.label_classes())),
             start_from=start_from,
-            on_epoch=self._log_to_tensorboard,
+            on_epoch=self._after_epoch,
         )
         if not self.continual_learning:
             model.forget_optimizer()
@@ -312,45 +213,41 @@ class SequenceModel(BasePyTorchModel):
             mean training label, or the most frequent class.
         """
         with one_line_errors():
+            if not len(unfiltered_df):
+                return self._predict_nothing(dk)
             return self._predict(unfiltered_df, dk)
+
+    def _predict_nothing(self, dk: FreqaiDataKitchen) -> tuple[pd.DataFrame, npt.NDArray[np.int_]]:
+        """Return predictions of no row, which FreqAI's pipelines refuse to scale."""
+        dk.DI_values, dk.do_predict = np.zeros(0), np.zeros(0, dtype=np.int_)
+        frame = pd.DataFrame(columns=dk.label_list, dtype=self.label_dtype)
+        extra = self.extra_columns(dk.label_list)
+        return frame.assign(**{name: np.zeros(0) for name in extra}), dk.do_predict
 
     def _predict(
         self, unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen
     ) -> tuple[pd.DataFrame, npt.NDArray[np.int_]]:
         model = self._bound(self.model)
-        dk.find_features(unfiltered_df)
-        require_names(
-            "features",
-            dk.training_features_list,
-            dk.data.get("training_features_list", dk.training_features_list),
-        )
-        frame, n_context = _with_context(unfiltered_df, dk)
-        filtered, _ = dk.filter_features(frame, dk.training_features_list, training_filter=False)
-        usable = dk.do_predict.astype(bool)
-        scaled, inliers, _ = dk.feature_pipeline.transform(filtered, outlier_check=True)
-        require_names("features", [str(name) for name in scaled.columns], model.feature_names_in_)
+        require_features(unfiltered_df, dk)
         require_names("labels", dk.label_list, model.label_names_)
         self.require_answers(model)
-        rows = scaled.to_numpy()
-        dk.data_dictionary["prediction_features"] = scaled.iloc[n_context:].reset_index(drop=True)
-        has_window = self._has_window(frame, usable & finite_rows(rows))
+        frame, n_context = _with_context(unfiltered_df, dk)
+        filled_candles = self.settings.windows.filled_candles
+        rows = scale_rows(frame, dk, self.window_size, filled_candles)
+        require_names("features", rows.names, model.feature_names_in_)
+        has_window = rows.has_window
         has_window[:n_context] = False
-        outputs = model.predict_outputs(rows, has_window, num_threads=1 if dk.live else None)
-        has_window, inliers = has_window[n_context:], np.asarray(inliers)[n_context:]
-        pred_df = self.answers(model, outputs[n_context:], has_window, dk)
+        outputs = model.predict_outputs(rows.values, has_window, 1 if dk.live else None)
+        pred_df = self.answers(model, outputs[n_context:], has_window[n_context:], dk)
+        # Attributes that the host, and whoever derives a class from its models, may read.
+        dk.data_dictionary["prediction_features"] = _without_context(rows.frame, n_context)
         if "di" in dk.feature_pipeline:
             dk.DI_values = dk.feature_pipeline["di"].di_values[n_context:]
         else:
             dk.DI_values = np.zeros(len(pred_df))
-        dk.do_predict = (has_window & (inliers == 1)).astype(np.int_)
+        dk.do_predict = rows.counts[n_context:].astype(np.int_)
         if dk.live and len(pred_df):
-            logger.info(
-                "%s: candle %s predicted %s, do_predict %d",
-                dk.pair,
-                frame["date"].iloc[-1].isoformat(),
-                {name: _readable(pred_df[name].iloc[-1]) for name in pred_df},
-                dk.do_predict[-1],
-            )
+            _log_newest(dk, frame["date"].iloc[-1], pred_df)
         return pred_df, dk.do_predict
 
     def _has_window(self, frame: pd.DataFrame, usable: BoolArray) -> BoolArray:
@@ -420,36 +317,17 @@ class SequenceModel(BasePyTorchModel):
             return None
         return former
 
-    def _describe_extra_columns(self, dk: FreqaiDataKitchen) -> None:
-        """Give the host a mean and a deviation for every column, which it asks for by name."""
-        for statistic in ("labels_mean", "labels_std"):
-            known = dk.data.setdefault(statistic, {})
-            for name in self.extra_columns(dk.label_list):
-                known.setdefault(name, 0.0)
+    def require_usable(self, model: Any) -> object:
+        """Raise MismatchError where a model from disk is not this class's, or does not fit it."""
+        return self._bound(model)
 
-    def fit_live_predictions(self, dk: FreqaiDataKitchen, pair: str) -> None:
-        """Fit every column's mean and deviation over the last live predictions."""
-        # The host would add the classes of each slice of a backtest to those of the slices before.
-        dk.unique_class_list = self.extra_columns(dk.label_list)
-        super().fit_live_predictions(dk, pair)
-        self._describe_extra_columns(dk)
-
-    def _append_null_backtesting_predictions(
-        self, dk: FreqaiDataKitchen, dataframe_backtest: pd.DataFrame
-    ) -> None:
-        """Append what stands for predictions where a slice could not be trained, in all columns."""
-        columns = [*dk.label_list, *self.extra_columns(dk.label_list)]
-        n_rows = len(dataframe_backtest)
-        dk.DI_values = np.zeros(n_rows)
-        for statistic in ("labels_mean", "labels_std"):
-            dk.data.setdefault(statistic, {}).update(dict.fromkeys(columns, 0))
-        append_df = dk.get_predictions_to_append(
-            pd.DataFrame(0, index=range(n_rows), columns=columns),
-            np.zeros(n_rows, dtype=np.int_),
-            dataframe_backtest,
-        )
-        dk.append_predictions(append_df)
-        dk.save_backtesting_prediction(append_df)
+    def _after_epoch(self, epoch: Epoch) -> None:
+        self._log_to_tensorboard(epoch)
+        if self._stop_event.is_set():
+            raise TrainingError(
+                f"The bot is stopped, so the training was given up after epoch {epoch.number}; the "
+                f"former model stays."
+            )
 
     def _log_to_tensorboard(self, epoch: Epoch) -> None:
         tb_logger = getattr(self, "tb_logger", None)
@@ -461,8 +339,24 @@ class SequenceModel(BasePyTorchModel):
         tb_logger.log_scalar("learning_rate", epoch.learning_rate, epoch.number)
 
 
+def _log_newest(dk: FreqaiDataKitchen, date: pd.Timestamp, pred_df: pd.DataFrame) -> None:
+    # One row as one array: to pick it out of each column takes longer than the net.
+    newest = zip(pred_df.columns.tolist(), pred_df.to_numpy()[-1], strict=True)
+    logger.info(
+        "%s: candle %s predicted %s, do_predict %d",
+        dk.pair,
+        date.isoformat(),
+        {name: _readable(value) for name, value in newest},
+        dk.do_predict[-1],
+    )
+
+
 def _readable(value: Any) -> Any:
     return value if isinstance(value, str) else round(float(value), 5)
+
+
+def _without_context(scaled: pd.DataFrame, n_context: int) -> pd.DataFrame:
+    return scaled.iloc[n_context:].reset_index(drop=True) if n_context else scaled
 
 
 def _with_context(unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen) -> tuple[pd.DataFrame, int]:

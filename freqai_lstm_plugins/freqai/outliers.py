@@ -44,6 +44,12 @@ class RowwiseDBSCAN(DBSCAN):
         self._is_core = crowd + 1 >= self._skl.min_samples
         return fitted
 
+    def forget_the_fit(self) -> None:
+        """Drop the host's copies of the training rows and its verdicts on them."""
+        self.train_features = np.array([])
+        for name in ("labels_", "components_", "core_sample_indices_"):
+            self._skl.__dict__.pop(name, None)
+
     def transform(
         self,
         X: npt.NDArray[np.floating],

@@ -86,5 +86,5 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
 
 
 def _unscaled(values: npt.NDArray[np.floating], dk: FreqaiDataKitchen) -> pd.DataFrame:
-    frame, _, _ = dk.label_pipeline.inverse_transform(pd.DataFrame(values, columns=dk.label_list))
+    frame, _, _ = dk.label_pipeline.inverse_transform(values)
     return frame

@@ -28,6 +28,7 @@ from freqai_lstm_plugins.data.windows import (
     window_ends,
 )
 from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.freqai.columns import refuse_unusable_features
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +51,13 @@ def full_windows(
     if filled_candles == "break":
         usable = usable & ~_is_filled(frame)
     step = np.timedelta64(timeframe_to_seconds(timeframe), "s")
-    times = pd.DatetimeIndex(frame["date"]).tz_localize(None).to_numpy()
+    times = frame["date"].to_numpy(dtype="datetime64[ns]")
     return window_ends(usable, window, consecutive_in_time(times, step))
 
 
 def _is_filled(frame: pd.DataFrame) -> BoolArray:
     """Tell which candles the host made up where the exchange had none."""
-    if not set(CANDLE) <= set(frame.columns):
+    if not all(name in frame.columns for name in CANDLE):
         return np.zeros(len(frame), dtype=bool)
     filled: BoolArray = frame["volume"].to_numpy(dtype=float) == 0
     # Nearly always there is none, and this runs for every candle of every pair.
@@ -97,9 +98,10 @@ def prepare_training(
         `dk.data_dictionary` with `train_windows`, `valid_windows` and `feature_names`.
 
     Raises:
-        DataError: No row, or no window, is left to train on.
+        DataError: No row, or no window, is left to train on, or a feature holds no numbers.
     """
     frame = unfiltered_df.reset_index(drop=True)
+    refuse_unusable_features(frame, dk.training_features_list, dk.pair)
     frame = frame.assign(**label_numbers(frame, dk))
     features, labels = dk.filter_features(
         frame, dk.training_features_list, dk.label_list, training_filter=True

@@ -11,7 +11,7 @@ from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
 from freqai_lstm_plugins.models.yardstick import constant_outputs
-from freqai_lstm_plugins.nets import TFTNet, build_net, net_class, panel_net
+from freqai_lstm_plugins.nets import build_net, net_class, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded
 from freqai_lstm_plugins.training.objectives import Answer, Classes
 
@@ -44,7 +44,7 @@ def new_net(
     net = parameters.net
     if not isinstance(net, str):
         built = _own_net(net, parameters.net_name, n_features + size, n_outputs)
-    elif n_symbols and issubclass(net_class(net), TFTNet):
+    elif n_symbols and net_class(net).takes_symbols:
         built = build_net(net, n_features, n_outputs, parameters.net_config, n_symbols)
         return panel_net(built, n_symbols, 0)
     else:
@@ -98,6 +98,7 @@ def stored_net(
     """Build a net with the weights of a file; sizes as in `new_net`.
 
     Raises:
+        NotACheckpointError: A weight is not finite.
         MismatchError: The weights are another net's.
     """
     sizes = (n_features, n_outputs, n_symbols)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
 from freqai_lstm_plugins.data.preparation import Prepared
-from freqai_lstm_plugins.training.history import Epoch
+from freqai_lstm_plugins.training.history import Epoch, History
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ class Model(Protocol):
     """
 
     kind: ClassVar[str]
+
+    @property
+    def history_(self) -> History:
+        """Losses of the passes of the last training; none for a model that makes no passes."""
 
     def fit_windows(
         self, data: Prepared, *, on_epoch: Callable[[Epoch], None] | None = None

@@ -106,7 +106,7 @@ def train_net(
             net.load_state_dict(former.state_dict())
         else:
             start_from_constant(net, parameters, answer, data.train)
-        n_epochs = count_epochs(config, len(data.train))
+        n_epochs = count_epochs(config, data.train)
         show, name = parameters.data.progress, parameters.net_name
         with epoch_progress(show, n_epochs, name, on_epoch) as report:
             trained = fit(

@@ -136,6 +136,20 @@ def _rank(interval: float, n_rows: int) -> int:
     return math.ceil(interval * (n_rows + 1) - ROUND_OFF)
 
 
+def margin_of(interval: float, errors: FloatArray) -> float:
+    """Return what a forecast is off by at most in `interval` of new rows.
+
+    Args:
+        interval: Share to be covered.
+        errors: (N,) sizes of errors on rows that nothing was fitted on.
+
+    Raises:
+        DataError: There are too few rows.
+    """
+    require_rows(interval, len(errors))
+    return float(np.sort(errors)[_rank(interval, len(errors)) - 1])
+
+
 def require_rows(interval: float, n_rows: int) -> None:
     """Raise DataError where `n_rows` validation rows cannot vouch for an interval."""
     if _rank(interval, n_rows) <= n_rows:

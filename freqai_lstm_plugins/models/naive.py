@@ -67,7 +67,7 @@ class NaiveZero:
         return self.fitted
 
     @property
-    def history(self) -> History:
+    def history_(self) -> History:
         """An empty history: there are no passes."""
         return History()
 

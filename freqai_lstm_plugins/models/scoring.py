@@ -38,7 +38,8 @@ class WindowScorer:
 
         predicted, given = np.asarray(model.predict(X), dtype=object), np.asarray(y, dtype=object)
         columns = np.column_stack([predicted, given])
-        known = ~np.asarray(pd.isna(columns)).any(axis=1)
+        is_missing: npt.NDArray[np.bool_] = np.asarray(pd.isna(columns))
+        known = np.logical_not(is_missing.any(axis=1))
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
         weights = {} if sample_weight is None else {"sample_weight": np.asarray(sample_weight)}

@@ -208,7 +208,7 @@ class TabularRegressor(ABC):
         return self.fitted
 
     @property
-    def history(self) -> History:
+    def history_(self) -> History:
         """Losses of the training, of the first target."""
         return self.require_fitted().history
 

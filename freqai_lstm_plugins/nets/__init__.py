@@ -6,7 +6,6 @@ the outputs mean is the business of `freqai_lstm_plugins.training.objectives`.
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 
 from torch import nn
@@ -14,10 +13,20 @@ from torch import nn
 from freqai_lstm_plugins.config import AnyNetConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.nets.alstm import ALSTMNet
-from freqai_lstm_plugins.nets.base import SequenceNet
+from freqai_lstm_plugins.nets.base import (
+    SequenceNet,
+    forward_rows,
+    forward_steps,
+    is_stepwise,
+    keeps_nothing,
+    not_finite,
+    shares_rows,
+    splits_batches,
+)
 from freqai_lstm_plugins.nets.gru import GRUNet
 from freqai_lstm_plugins.nets.lstm import LSTMNet
 from freqai_lstm_plugins.nets.recurrent import RecurrentNet
+from freqai_lstm_plugins.nets.seeds import replayed_by_torch, seeded
 from freqai_lstm_plugins.nets.symbols import PanelNet, panel_net
 from freqai_lstm_plugins.nets.tft import TFTNet
 
@@ -38,8 +47,17 @@ __all__ = [
     "SequenceNet",
     "TFTNet",
     "build_net",
+    "forward_rows",
+    "forward_steps",
+    "is_stepwise",
+    "keeps_nothing",
     "net_class",
+    "not_finite",
     "panel_net",
+    "replayed_by_torch",
+    "seeded",
+    "shares_rows",
+    "splits_batches",
 ]
 
 
@@ -66,12 +84,10 @@ def build_net(
         n_features: F.
         n_outputs: O.
         config: The net's settings.
-        n_symbols: Symbols for a net that takes them, `TFTNet`; 0 for none.
+        n_symbols: Symbols for a net that `takes_symbols`; 0 for none.
 
     Raises:
         ConfigError: No net has that name.
     """
-    settings = dataclasses.asdict(config)
-    if n_symbols:
-        settings["n_symbols"] = n_symbols
-    return net_class(name)(n_features, n_outputs, **settings)
+    symbols = {"n_symbols": n_symbols} if n_symbols else {}
+    return net_class(name)(n_features, n_outputs, config, **symbols)

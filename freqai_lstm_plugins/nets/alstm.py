@@ -7,17 +7,15 @@ paper's attention over time, without its attention over inputs and its recurrent
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.config import ALSTMConfig
-from freqai_lstm_plugins.errors import ConfigError
-from freqai_lstm_plugins.nets.base import SequenceNet
-from freqai_lstm_plugins.nets.recurrent import run_layers
+from freqai_lstm_plugins.config import ALSTMConfig, AnyNetConfig
+from freqai_lstm_plugins.nets.base import SequenceNet, read_config
+from freqai_lstm_plugins.nets.recurrent import run_layers, stacked
 
-CellType = Literal["gru", "lstm"]
 _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
@@ -33,44 +31,29 @@ class ALSTMNet(SequenceNet):
     """
 
     config = ALSTMConfig
+    keeps_nothing = True
 
     def __init__(
-        self,
-        n_features: int,
-        n_outputs: int,
-        *,
-        hidden_size: int = 128,
-        num_layers: int = 2,
-        dropout: float = 0.2,
-        head_size: int = 64,
-        cell_type: CellType = "gru",
+        self, n_features: int, n_outputs: int, config: AnyNetConfig | None = None, **settings: Any
     ) -> None:
         super().__init__(n_features, n_outputs)
-        if cell_type not in _CELLS:
-            choices = ", ".join(get_args(CellType))
-            raise ConfigError(f"cell_type must be one of {choices}, not {cell_type!r}.")
+        shape = read_config(ALSTMConfig, config, settings, type(self).__name__)
+        hidden_size = shape.hidden_size
         self.input = nn.Sequential(nn.Linear(n_features, hidden_size), nn.Tanh())
-        self.recurrent = _CELLS[cell_type](
-            hidden_size,
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            # torch drops only between layers, and warns where there is no between.
-            dropout=dropout if num_layers > 1 else 0.0,
-        )
+        self.recurrent = stacked(_CELLS[shape.cell_type], hidden_size, shape)
         score_size = max(hidden_size // 2, 1)
         self.score = nn.Sequential(
             nn.Linear(hidden_size, score_size),
-            nn.Dropout(dropout),
+            nn.Dropout(shape.dropout),
             nn.Tanh(),
             # A bias would be the same number at every step, which softmax cancels.
             nn.Linear(score_size, 1, bias=False),
         )
         self.head = nn.Sequential(
-            nn.Linear(2 * hidden_size, head_size),
+            nn.Linear(2 * hidden_size, shape.head_size),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(head_size, n_outputs),
+            nn.Dropout(shape.dropout),
+            nn.Linear(shape.head_size, n_outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,25 +1,20 @@
-"""What LSTM and GRU nets have in common."""
+"""What LSTM and GRU nets have in common, and how recurrent layers of all nets run."""
 
 from __future__ import annotations
 
-import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.data.windows import RowWindows
-from freqai_lstm_plugins.nets.base import SequenceNet
-from freqai_lstm_plugins.nets.cpu.cells import GRU, LSTM, Cell, runs_compiled
-from freqai_lstm_plugins.nets.cpu.layers import (
-    RecurrentLayers,
-    all_states,
-    last_states_over_rows,
-    states_over_rows,
-)
+from freqai_lstm_plugins.config import AnyNetConfig, NetConfig
+from freqai_lstm_plugins.data.windows import RowWindows, gather_windows
+from freqai_lstm_plugins.nets import cpu
+from freqai_lstm_plugins.nets.base import SequenceNet, read_config
+from freqai_lstm_plugins.nets.seeds import dropout_mask
 
-# Below, torch's own layers are faster: a step is too small for its operations' fixed cost.
-SMALLEST_OWN_BATCH = 64
+# Fewer windows take less time by torch's layers.
+SMALLEST_BATCH = 8
 
 
 class RecurrentNet(SequenceNet):
@@ -32,31 +27,19 @@ class RecurrentNet(SequenceNet):
     """
 
     cell: ClassVar[type[nn.LSTM] | type[nn.GRU]]
+    recurrent: nn.RNNBase
 
     def __init__(
-        self,
-        n_features: int,
-        n_outputs: int,
-        *,
-        hidden_size: int = 128,
-        num_layers: int = 2,
-        dropout: float = 0.2,
-        head_size: int = 64,
+        self, n_features: int, n_outputs: int, config: AnyNetConfig | None = None, **settings: Any
     ) -> None:
         super().__init__(n_features, n_outputs)
-        self.recurrent = self.cell(
-            n_features,
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            # torch drops only between layers, and warns where there is no between.
-            dropout=dropout if num_layers > 1 else 0.0,
-        )
+        shape = read_config(NetConfig, config, settings, type(self).__name__)
+        self.recurrent = stacked(self.cell, n_features, shape)
         self.head = nn.Sequential(
-            nn.Linear(hidden_size, head_size),
+            nn.Linear(shape.hidden_size, shape.head_size),
             nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(head_size, n_outputs),
+            nn.Dropout(shape.dropout),
+            nn.Linear(shape.head_size, n_outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,85 +59,104 @@ class RecurrentNet(SequenceNet):
         """Map the windows of `rows` (N, F) that end at `ends` (B,) to outputs (B, O).
 
         Windows that overlap share the first layer's product with the rows. Gradients and dropout
-        are those of `forward`; for them, `ends` ascend. For the CPU alone.
+        are those of `forward`; for them, `ends` ascend.
         """
-        if torch.is_grad_enabled():
-            states = run_layers(self.recurrent, RowWindows(rows, ends, window))
-            outputs: Tensor = self.head(states[-1])
-            return outputs
-        cell, layers = CELLS[self.cell], _layers(self.recurrent)
-        if runs_compiled():
-            last = last_states_over_rows(cell, rows, ends, window, layers)
-        else:
-            states = states_over_rows(cell, rows, ends, window, layers[0])
-            # torch's own layers are faster than its operations if nothing is kept for later.
-            for weights in layers[1:]:
-                states = self._torch_layer(states, weights)
-            last = states[-1]
+        windows, learns = RowWindows(rows, ends, window), torch.is_grad_enabled()
+        if not cpu.runs_layers(self.recurrent, learn=learns):
+            whole: Tensor = self(gather_windows(*windows))
+            return whole
+        is_plain = not (learns or self.recurrent.training)
+        last = (
+            cpu.last_states(self.recurrent, windows)
+            if is_plain
+            else run_layers(self.recurrent, windows)[-1]
+        )
         prediction: Tensor = self.head(last)
         return prediction
 
-    def _torch_layer(self, states: Tensor, weights: list[Tensor]) -> Tensor:
-        """Run one layer by torch over states (W, B, H)."""
-        zeros = states.new_zeros(1, states.shape[1], self.recurrent.hidden_size)
-        options = (True, 1, 0.0, False, False, False)
-        if self.cell is nn.LSTM:
-            return torch.lstm(states, (zeros, zeros), weights, *options)[0]
-        return torch.gru(states, zeros, weights, *options)[0]
+    @property
+    def is_stepwise(self) -> bool:
+        # Backwards, states see the rows to come.
+        return not self.recurrent.bidirectional
+
+    @property
+    def shares_rows(self) -> bool:
+        kind = type(self)
+        # A subclass of a user may have a `forward` of its own, which alone counts then.
+        is_sound = (
+            kind.forward is RecurrentNet.forward
+            or kind.forward_rows is not RecurrentNet.forward_rows
+        )
+        return is_sound and cpu.knows_layers(self.recurrent)
+
+    @property
+    def splits_batches(self) -> bool:
+        return cpu.knows_layers(self.recurrent, learn=True)
 
 
-def serves_rows(net: nn.Module) -> bool:
-    """Whether `forward_rows` of a net does what its `forward` does.
+def stacked(
+    cell: type[nn.LSTM] | type[nn.GRU],
+    n_features: int,
+    shape: AnyNetConfig,
+) -> nn.LSTM | nn.GRU:
+    """Build layers as wide, as many and with as much dropout between them as a config says."""
+    return cell(
+        n_features,
+        shape.hidden_size,
+        shape.num_layers,
+        batch_first=True,
+        # torch drops only between layers, and warns where there is no between.
+        dropout=shape.dropout if shape.num_layers > 1 else 0.0,
+    )
 
-    A subclass of a user may have a `forward` of its own, which alone counts then.
-    """
-    if not isinstance(net, RecurrentNet):
-        return False
-    kind = type(net)
-    is_inherited = kind.forward is RecurrentNet.forward
-    return is_inherited or kind.forward_rows is not RecurrentNet.forward_rows
 
-
-def run_layers(recurrent: nn.LSTM | nn.GRU, x: Tensor | RowWindows) -> Tensor:
+def run_layers(recurrent: nn.RNNBase, x: Tensor | RowWindows) -> Tensor:
     """Run stacked layers from a zero state: x (B, W, F) -> states of the last layer (W, B, H).
 
-    On the CPU by `layers`, which give what torch's own do, round-off apart.
+    By compiled steps where they serve the calling thread, else by torch.
     """
     batch, n_steps, _ = x.shape
-    if isinstance(x, Tensor) and (x.device.type != "cpu" or batch < SMALLEST_OWN_BATCH):
-        states: Tensor = recurrent(x)[0]
-        return states.transpose(0, 1)
-    cell, layers = CELLS[type(recurrent)], _layers(recurrent)
-    fraction = recurrent.dropout if recurrent.training else 0.0
-    keeps_nothing = runs_compiled() and not (fraction or torch.is_grad_enabled())
-    if isinstance(x, Tensor) and keeps_nothing:
-        return all_states(cell, x, layers)
-    shape = (len(layers) - 1, n_steps, batch, recurrent.hidden_size)
-    masks = _dropout_mask(shape, fraction) if fraction and len(layers) > 1 else None
-    weights = [weight for layer in layers for weight in layer]
-    result: Tensor = RecurrentLayers.apply(cell, x, masks, *weights)  # type: ignore[no-untyped-call]
-    return result
+    masks = _masks(recurrent, n_steps, batch)
+    if batch >= SMALLEST_BATCH and cpu.runs_layers(recurrent, learn=torch.is_grad_enabled()):
+        return cpu.run_layers(recurrent, x, masks)
+    windows = gather_windows(*x) if isinstance(x, RowWindows) else x
+    if masks is not None:
+        return _run_by_layer(recurrent, windows.transpose(0, 1), masks)
+    if not recurrent.batch_first:
+        states: Tensor = recurrent(windows.transpose(0, 1))[0]
+        return states
+    states = recurrent(windows)[0]
+    return states.transpose(0, 1)
 
 
-def _layers(recurrent: nn.LSTM | nn.GRU) -> list[list[Tensor]]:
-    """Return the four weights of each layer."""
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    return [
-        [getattr(recurrent, f"{name}_l{layer}") for name in names]
-        for layer in range(recurrent.num_layers)
-    ]
+def _masks(recurrent: nn.RNNBase, n_steps: int, batch: int) -> Tensor | None:
+    """Draw what multiplies the states between layers: (L - 1, W, B, H).
 
-
-def _dropout_mask(shape: tuple[int, ...], fraction: float) -> Tensor:
-    """Draw zeros at random and scale what is kept, from 16 random bits a value.
-
-    torch draws 53 bits for each, one after another, which costs as much as a layer's gates.
+    None where nothing does, and where torch's layers have to draw by themselves.
     """
-    dropped = min(round(fraction * 2**16), 2**16 - 1)
-    numel = math.prod(shape)
-    words = torch.empty(-(-numel // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.int16)[:numel].view(shape) >= dropped - 2**15
-    return kept.float().mul_(2**16 / (2**16 - dropped))
+    between = recurrent.num_layers - 1
+    if not (recurrent.training and recurrent.dropout and between and cpu.has_cell(recurrent)):
+        return None
+    return dropout_mask((between, n_steps, batch, recurrent.hidden_size), recurrent.dropout)
 
 
-CELLS: dict[type[nn.Module], Cell] = {nn.LSTM: LSTM, nn.GRU: GRU}
+def _run_by_layer(recurrent: nn.RNNBase, x: Tensor, masks: Tensor) -> Tensor:
+    """Run torch's layers one at a time over x (W, B, F), so that dropout between them is ours.
+
+    torch's would come from the generator of the whole process.
+    """
+    states = x
+    for number in range(recurrent.num_layers):
+        if number:
+            states = states * masks[number - 1]
+        weights = [getattr(recurrent, f"{name}_l{number}") for name in _WEIGHTS]
+        start = states.new_zeros(1, states.shape[1], recurrent.hidden_size)
+        options = (weights, True, 1, 0.0, True, False, False)
+        if isinstance(recurrent, nn.LSTM):
+            states = torch.lstm(states, (start, start), *options)[0]
+        else:
+            states = torch.gru(states, start, *options)[0]
+    return states
+
+
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

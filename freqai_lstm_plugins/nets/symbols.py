@@ -7,8 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from freqai_lstm_plugins.nets.base import (
+    SequenceNet,
+    is_stepwise,
+    keeps_nothing,
+    splits_batches,
+)
 
-class PanelNet(nn.Module):
+
+class PanelNet(SequenceNet):
     """A net that is told the symbol: x (B, W, F + 1) -> (B, O).
 
     The last column of x is the symbol's number, the same in all rows of a window. With an embedding
@@ -22,8 +29,9 @@ class PanelNet(nn.Module):
     """
 
     def __init__(self, net: nn.Module, n_symbols: int, embedding_size: int) -> None:
-        super().__init__()
+        super().__init__(0, 0)
         self.net = net
+        self.keeps_nothing = keeps_nothing(net)
         self.embedding = nn.Embedding(n_symbols, embedding_size) if embedding_size else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,6 +47,10 @@ class PanelNet(nn.Module):
         embedded = self.embedding(symbol).unsqueeze(1).expand(-1, x.shape[1], -1)
         return (torch.cat([features, embedded], dim=-1),)
 
+    @property
+    def splits_batches(self) -> bool:
+        return splits_batches(self.net)
+
 
 class StepwisePanelNet(PanelNet):
     """A `PanelNet` around a net that predicts at several steps of a sequence."""
@@ -52,10 +64,5 @@ class StepwisePanelNet(PanelNet):
 
 def panel_net(net: nn.Module, n_symbols: int, embedding_size: int) -> PanelNet:
     """Wrap `net`, keeping dense supervision where it has it."""
-    kind = StepwisePanelNet if hasattr(net, "forward_steps") else PanelNet
+    kind = StepwisePanelNet if is_stepwise(net) else PanelNet
     return kind(net, n_symbols, embedding_size)
-
-
-def inner_net(net: nn.Module) -> nn.Module:
-    """Return the net without the embedding of symbols around it."""
-    return net.net if isinstance(net, PanelNet) else net

@@ -8,17 +8,19 @@ Equation numbers below are those of the arXiv version.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from freqai_lstm_plugins.config import TFTConfig
+from freqai_lstm_plugins.config import AnyNetConfig, TFTConfig
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.nets.base import SequenceNet
-from freqai_lstm_plugins.nets.recurrent import run_layers
+from freqai_lstm_plugins.nets.base import SequenceNet, read_config
+from freqai_lstm_plugins.nets.recurrent import run_layers, stacked
+from freqai_lstm_plugins.nets.seeds import draw_seed, seeded
 
 # Numbers in one intermediate result of the variable selection, of which a step needs about ten.
 CHUNK_NUMBERS = 2**20
@@ -173,11 +175,31 @@ class VariableSelectionNetwork(nn.Module):
         rows, weights = x.flatten(0, 1), self.weights(x, context).flatten(0, 1)
         chunk = max(CHUNK_NUMBERS // (rows.shape[1] * self.hidden_size), 1)
         parts = zip(rows.split(chunk), weights.split(chunk), strict=True)
-        if torch.is_grad_enabled() and len(rows) > chunk:
-            states = [checkpoint(self._combine, *part, use_reentrant=False) for part in parts]
+        if len(rows) > chunk and (self.training or torch.is_grad_enabled()):
+            states = [self._combine_again(*part) for part in parts]
         else:
             states = [self._combine(*part) for part in parts]
         return torch.cat(states).unflatten(0, x.shape[:2])
+
+    def _combine_again(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Combine, and do it again in the backward pass with the same draw of dropout."""
+        if not self.training:
+            return self._kept_small(self._combine, rows, weights)
+        seed = draw_seed()
+
+        def combine(rows: Tensor, weights: Tensor) -> Tensor:
+            # Not by torch's rewinding of the process's generator, from which other threads draw.
+            with seeded(seed):
+                return self._combine(rows, weights)
+
+        return self._kept_small(combine, rows, weights)
+
+    @staticmethod
+    def _kept_small(combine: Callable[..., Tensor], rows: Tensor, weights: Tensor) -> Tensor:
+        states: Tensor = checkpoint(
+            combine, rows, weights, use_reentrant=False, preserve_rng_state=False
+        )
+        return states
 
     def _combine(self, rows: Tensor, weights: Tensor) -> Tensor:
         return torch.einsum("fnh,nf->nh", self.networks(rows), weights)
@@ -270,11 +292,9 @@ class TFTNet(SequenceNet):
     Args:
         n_features: F.
         n_outputs: O.
-        hidden_size: H, the width of all blocks; a multiple of `num_heads`.
-        num_layers: LSTM layers.
-        dropout: Fraction dropped before each gate, and between LSTM layers.
-        num_heads: Heads of the attention.
+        config: Settings; by default those of `TFTConfig`, with what `settings` change.
         n_symbols: Symbols that are trained together; 0 takes no symbol.
+        **settings: Fields of `TFTConfig`.
 
     Raises:
         ConfigError: `hidden_size` is no multiple of `num_heads`.
@@ -282,35 +302,28 @@ class TFTNet(SequenceNet):
 
     config = TFTConfig
     default_loss = "quantile"
+    takes_symbols = True
+    keeps_nothing = True
 
     def __init__(
         self,
         n_features: int,
         n_outputs: int,
+        config: AnyNetConfig | None = None,
         *,
-        hidden_size: int = 32,
-        num_layers: int = 1,
-        dropout: float = 0.1,
-        num_heads: int = 4,
         n_symbols: int = 0,
+        **settings: Any,
     ) -> None:
-        # Raises where they do not go together.
-        TFTConfig(hidden_size, num_layers, dropout, num_heads)
         super().__init__(n_features, n_outputs)
+        shape = read_config(TFTConfig, config, settings, type(self).__name__)
+        hidden_size, dropout = shape.hidden_size, shape.dropout
         context_size = hidden_size if n_symbols else 0
         self.static = StaticCovariateEncoder(n_symbols, hidden_size, dropout) if n_symbols else None
         self.selection = VariableSelectionNetwork(n_features, hidden_size, dropout, context_size)
-        self.recurrent = nn.LSTM(
-            hidden_size,
-            hidden_size,
-            num_layers,
-            batch_first=True,
-            # torch drops only between layers, and warns where there is no between.
-            dropout=dropout if num_layers > 1 else 0.0,
-        )
+        self.recurrent = stacked(nn.LSTM, hidden_size, shape)
         self.recurrent_skip = GatedSkip(hidden_size, dropout)
         self.enrichment = StaticEnrichment(hidden_size, dropout, context_size)
-        self.self_attention = InterpretableMultiHeadAttention(hidden_size, num_heads)
+        self.self_attention = InterpretableMultiHeadAttention(hidden_size, shape.num_heads)
         self.attention_skip = GatedSkip(hidden_size, dropout)
         self.feed_forward = GatedResidualNetwork(hidden_size, hidden_size, hidden_size, dropout)
         self.decoder_skip = GatedSkip(hidden_size, dropout)

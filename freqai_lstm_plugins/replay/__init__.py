@@ -1,9 +1,9 @@
 """A market on the loopback interface, so that the real freqtrade runs where no exchange is reached.
 
 Candles come from freqtrade's own feather files (`read_candles`) or are made (`synthetic_market`).
-`ReplayExchange` serves them through the part of Binance's spot API that freqtrade uses, and
-`write_overlay` writes the config that points freqtrade at it. `Faults` makes the exchange fail as
-exchanges do.
+`ReplayExchange` serves them through the part of Binance's API, spot and futures, that freqtrade
+uses, and `write_overlay` writes the config that points freqtrade at it. `Faults` makes the exchange
+fail as exchanges do.
 """
 
 from freqai_lstm_plugins.replay.api import ApiError

@@ -1,5 +1,7 @@
 """The answers of Binance's public spot REST API, as far as freqtrade asks for them.
 
+Those of its futures differ in little; see `futures`.
+
 Pure computation: an endpoint's name and its query go in, data ready for JSON comes out.
 """
 
@@ -41,9 +43,14 @@ class Listing:
     """One pair with its names, its steps of price and amount, and its candles."""
 
     def __init__(self, pair: str, series: PairSeries) -> None:
-        base, separator, quote = pair.partition("/")
-        if not (base and separator and quote) or "/" in quote or ":" in quote:
-            raise ReplayError(f"{pair!r} is no spot pair: write it like BTC/USDT")
+        base, _, quoted = pair.partition("/")
+        quote, colon, settled = quoted.partition(":")
+        # Perpetual futures that are settled in another currency live on another API.
+        is_settled = settled == quote if colon else True
+        if not (base and quote and is_settled) or "/" in quoted:
+            raise ReplayError(
+                f"{pair!r} is no pair: write it like BTC/USDT, or BTC/USDT:USDT for a future"
+            )
         self.base, self.quote, self.symbol = base, quote, base + quote
         self.series = series
         magnitude = np.floor(np.log10(series.typical_price()))
@@ -67,32 +74,37 @@ class BinanceApi:
         listings = [Listing(pair, candles) for pair, candles in series.items()]
         self._listings = {listing.symbol: listing for listing in listings}
         self._clock = clock
-        self._endpoints: dict[str, Callable[[Query], Any]] = {
+        self.endpoints: dict[str, Callable[[Query], Any]] = {
             "ping": lambda _: {},
             "time": lambda _: {"serverTime": self._clock()},
             "exchangeInfo": self._exchange_info,
-            "klines": self._klines,
+            "klines": self.klines,
             "depth": self._depth,
-            "ticker/24hr": lambda query: self._each(query, self._day_ticker),
-            "ticker/price": lambda query: self._each(query, self._price_ticker),
-            "ticker/bookTicker": lambda query: self._each(query, self._book_ticker),
+            "ticker/24hr": lambda query: self.each(query, self._day_ticker),
+            "ticker/price": lambda query: self.each(query, self._price_ticker),
+            "ticker/bookTicker": lambda query: self.each(query, self._book_ticker),
         }
 
     def answer(self, endpoint: str, query: Query) -> Any:
         """Answer one request.
 
         Args:
-            endpoint: What stands after `/api/v3/`, for example `klines`.
+            endpoint: What stands after `/api/v3/` or `/fapi/v1/`, for example `klines`.
             query: The request's parameters.
 
         Raises:
             ApiError: if the endpoint is unknown or a parameter is missing or wrong.
         """
-        if endpoint not in self._endpoints:
+        if endpoint not in self.endpoints:
             raise ApiError(404, -1, f"The replay exchange has no endpoint {endpoint!r}.")
-        return self._endpoints[endpoint](query)
+        return self.endpoints[endpoint](query)
 
-    def _listing(self, query: Query) -> Listing:
+    def now(self) -> int:
+        """Return the market's time in milliseconds since the epoch."""
+        return self._clock()
+
+    def listing(self, query: Query) -> Listing:
+        """Return the listing that a request asks for by `symbol`."""
         if not query.get("symbol"):
             raise ApiError(400, -1102, "Mandatory parameter 'symbol' was not sent.")
         return self._listed(query["symbol"])
@@ -102,16 +114,16 @@ class BinanceApi:
             raise ApiError(400, -1121, "Invalid symbol.")
         return self._listings[symbol]
 
-    def _each(self, query: Query, ticker: Callable[[Listing, int], Any]) -> Any:
+    def each(self, query: Query, ticker: Callable[[Listing, int], Any]) -> Any:
         """Give one ticker for `symbol`, or a list of those for `symbols`, or of all."""
         now = self._clock()
         if "symbol" in query:
-            return ticker(self._listing(query), now)
+            return ticker(self.listing(query), now)
         return [ticker(listing, now) for listing in self._chosen(query)]
 
     def _chosen(self, query: Query) -> list[Listing]:
         if "symbol" in query:
-            return [self._listing(query)]
+            return [self.listing(query)]
         if "symbols" not in query:
             return list(self._listings.values())
         try:
@@ -128,11 +140,45 @@ class BinanceApi:
             "serverTime": self._clock(),
             "rateLimits": [],
             "exchangeFilters": [],
-            "symbols": [_symbol_info(listing) for listing in self._chosen(query)],
+            "symbols": [self.symbol_info(listing) for listing in self._chosen(query)],
         }
 
-    def _klines(self, query: Query) -> list[list[Any]]:
-        listing = self._listing(query)
+    def symbol_info(self, listing: Listing) -> dict[str, Any]:
+        """Describe one market as `exchangeInfo` does."""
+        tick, lot = decimal(listing.series.tick), decimal(listing.lot)
+        return {
+            "symbol": listing.symbol,
+            "status": "TRADING",
+            "baseAsset": listing.base,
+            "baseAssetPrecision": 8,
+            "quoteAsset": listing.quote,
+            "quotePrecision": 8,
+            "quoteAssetPrecision": 8,
+            "orderTypes": [
+                "LIMIT",
+                "LIMIT_MAKER",
+                "MARKET",
+                "STOP_LOSS_LIMIT",
+                "TAKE_PROFIT_LIMIT",
+            ],
+            "icebergAllowed": True,
+            "ocoAllowed": True,
+            "isSpotTradingAllowed": True,
+            "isMarginTradingAllowed": False,
+            "permissions": ["SPOT"],
+            "filters": [
+                *step_filters(tick, lot),
+                {
+                    "filterType": "NOTIONAL",
+                    "minNotional": decimal(MIN_NOTIONAL),
+                    "maxNotional": "9000000",
+                },
+            ],
+        }
+
+    def klines(self, query: Query) -> list[list[Any]]:
+        """Return candles in Binance's form."""
+        listing = self.listing(query)
         interval = query.get("interval", "")
         step = TIMEFRAMES.get(interval, 0)
         base = listing.series.timeframe
@@ -140,14 +186,12 @@ class BinanceApi:
             raise ApiError(
                 400, -1120, f"Invalid interval. This market has {base} candles and multiples."
             )
-        limit = _integer(query, "limit", 500)
-        if limit is None or limit < 1:
-            raise ApiError(400, -1130, "Data sent for parameter 'limit' is not valid.")
+        limit = limit_of(query, 500)
         times, rows = listing.series.klines(
             interval,
             self._clock(),
-            _integer(query, "startTime"),
-            _integer(query, "endTime"),
+            integer(query, "startTime"),
+            integer(query, "endTime"),
             min(limit, KLINES_LIMIT),
         )
         return [
@@ -156,10 +200,8 @@ class BinanceApi:
         ]
 
     def _depth(self, query: Query) -> dict[str, Any]:
-        listing, now = self._listing(query), self._clock()
-        limit = _integer(query, "limit", 100)
-        if limit is None or limit < 1:
-            raise ApiError(400, -1130, "Data sent for parameter 'limit' is not valid.")
+        listing, now = self.listing(query), self._clock()
+        limit = limit_of(query, 100)
         bid, ask = _best_prices(listing, now)
         tick, decimals = listing.series.tick, listing.series.price_decimals
         amount = _level_amount(listing, now)
@@ -224,7 +266,29 @@ def decimal(value: float) -> str:
     return np.format_float_positional(value, trim="-") if "e" in text else text
 
 
-def _integer(query: Query, name: str, default: int | None = None) -> int | None:
+def step_filters(tick: str, lot: str) -> list[dict[str, str]]:
+    """Describe the steps of price and amount as `exchangeInfo` does."""
+    return [
+        {
+            "filterType": "PRICE_FILTER",
+            "minPrice": tick,
+            "maxPrice": "10000000",
+            "tickSize": tick,
+        },
+        {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "100000000", "stepSize": lot},
+    ]
+
+
+def limit_of(query: Query, default: int) -> int:
+    """Return how many things a request asks for at most."""
+    limit = integer(query, "limit", default)
+    if limit is None or limit < 1:
+        raise ApiError(400, -1130, "Data sent for parameter 'limit' is not valid.")
+    return limit
+
+
+def integer(query: Query, name: str, default: int | None = None) -> int | None:
+    """Return a parameter that must be a whole number, or `default` where it is not sent."""
     if name not in query:
         return default
     text = query[name].removeprefix("-")
@@ -264,36 +328,3 @@ def _level_amount(listing: Listing, now: int) -> str:
     least = MIN_LEVEL_VALUE / series.price(now)
     amount = max(float(np.median(rows[:, 4])) / 20, least, listing.lot)
     return decimal(round(amount, listing.amount_decimals))
-
-
-def _symbol_info(listing: Listing) -> dict[str, Any]:
-    tick, lot = decimal(listing.series.tick), decimal(listing.lot)
-    return {
-        "symbol": listing.symbol,
-        "status": "TRADING",
-        "baseAsset": listing.base,
-        "baseAssetPrecision": 8,
-        "quoteAsset": listing.quote,
-        "quotePrecision": 8,
-        "quoteAssetPrecision": 8,
-        "orderTypes": ["LIMIT", "LIMIT_MAKER", "MARKET", "STOP_LOSS_LIMIT", "TAKE_PROFIT_LIMIT"],
-        "icebergAllowed": True,
-        "ocoAllowed": True,
-        "isSpotTradingAllowed": True,
-        "isMarginTradingAllowed": False,
-        "permissions": ["SPOT"],
-        "filters": [
-            {
-                "filterType": "PRICE_FILTER",
-                "minPrice": tick,
-                "maxPrice": "10000000",
-                "tickSize": tick,
-            },
-            {"filterType": "LOT_SIZE", "minQty": lot, "maxQty": "100000000", "stepSize": lot},
-            {
-                "filterType": "NOTIONAL",
-                "minNotional": decimal(MIN_NOTIONAL),
-                "maxNotional": "9000000",
-            },
-        ],
-    }

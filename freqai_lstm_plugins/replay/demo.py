@@ -9,18 +9,21 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from freqai_lstm_plugins.errors import ReplayError
+from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
 from freqai_lstm_plugins.figures import new_figure
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.install import TEMPLATE_DIR, install
+from freqai_lstm_plugins.names import MODEL_SUFFIX
 from freqai_lstm_plugins.replay import (
     Candles,
     ReplayExchange,
@@ -34,6 +37,8 @@ from freqai_lstm_plugins.replay.process import ChildError, Freqtrade
 MODEL = "LeaLSTMRegressor"
 BACKTEST_ID = "demo-backtest"
 PAIRS = ("BTC/USDT", "ETH/USDT")
+# Without these it would end in the middle; a picture is drawn where matplotlib is installed.
+NEEDED = ("freqtrade", "datasieve", "sklearn", "aiohttp", "pyarrow")
 SYNTHETIC_SEED = 7
 SYNTHETIC_SIGNAL = 0.3
 PREDICTED = re.compile(
@@ -75,13 +80,13 @@ class DemoReport:
     Attributes:
         steps: (step, outcome, seconds) in the order in which the steps ended.
         market: Where the candles are from.
-        picture: Price, predictions and trades of the backtest.
+        picture: Price, predictions and trades of the backtest; None without matplotlib.
         folder: Everything that was written.
     """
 
     market: str
     folder: Path
-    picture: Path
+    picture: Path | None = None
     steps: list[tuple[str, str, float]] = field(default_factory=list)
 
 
@@ -128,24 +133,30 @@ def run_demo(
         tell: Called with a line when a step begins.
 
     Raises:
+        MissingExtraError: A package that it needs is not installed.
         ReplayError: The candles do not suffice, or `folder` holds something.
         ChildError: freqtrade failed; the message names its log.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ReplayError(f"{folder} is not empty. Choose another --out.")
+    for package in NEEDED:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "demo", "The demonstration")
     run = _Run(folder.resolve(), QUICK if quick else FULL, threads=1)
     candles, market = _market(datadir, run.size)
     install(run.userdir)
-    report = DemoReport(market, run.folder, run.folder / "demo.png")
+    report = DemoReport(market, run.folder)
     # Both mostly wait or train with one thread, so they get along on two cores.
     with ThreadPoolExecutor(2) as pool:
         futures = [
             pool.submit(_backtest, run, candles, report, tell),
-            pool.submit(_trade, run, candles, report, tell, datadir is not None),
+            pool.submit(_trade, run, candles, report, tell),
         ]
         for future in futures:
             future.result()
-    draw_backtest(run.userdir, candles, market, report.picture)
+    if find_spec("matplotlib") is not None:
+        report.picture = run.folder / "demo.png"
+        draw_backtest(run.userdir, candles, market, report.picture)
     return report
 
 
@@ -155,7 +166,8 @@ def merge(config: dict[str, Any], changes: dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(config.get(key), dict):
             merge(config[key], value)
         else:
-            config[key] = value
+            # A copy: settings of one run must not change with those of the next.
+            config[key] = deepcopy(value)
 
 
 def _market(datadir: Path | None, size: DemoSize) -> tuple[dict[str, Candles], str]:
@@ -231,7 +243,9 @@ def _backtest(
             ]
             with Freqtrade(arguments, log / "backtest.log", threads=run.threads) as child:
                 output = child.wait(900)
-            models = list((run.userdir / "models").glob(f"{BACKTEST_ID}/sub-train-*/*_model.zip"))
+            models = list(
+                (run.userdir / "models").glob(f"{BACKTEST_ID}/sub-train-*/*{MODEL_SUFFIX}")
+            )
             done(f"{len(models)} models trained and saved")
             done(f"{len(backtest_trades(run.userdir))} trades")
             done(f"rank correlation with what followed {_skill(run.userdir, candles):+.3f}")
@@ -240,11 +254,7 @@ def _backtest(
 
 
 def _trade(
-    run: _Run,
-    candles: dict[str, Candles],
-    report: DemoReport,
-    tell: Callable[[str], None],
-    is_real: bool,
+    run: _Run, candles: dict[str, Candles], report: DemoReport, tell: Callable[[str], None]
 ) -> None:
     size = run.size
     config = run.config(
@@ -316,7 +326,7 @@ def backtest_trades(userdir: Path) -> pd.DataFrame:
         content = json.loads(archive.read(name))
     trades = [trade for result in content["strategy"].values() for trade in result["trades"]]
     columns = ["pair", "open_date", "close_date", "open_rate", "close_rate", "profit_ratio"]
-    frame = pd.DataFrame(trades, columns=columns)
+    frame = pd.DataFrame(trades, columns=[*columns, "is_short", "funding_fees"])
     for name in ("open_date", "close_date"):
         frame[name] = pd.to_datetime(frame[name], utc=True)
     return frame

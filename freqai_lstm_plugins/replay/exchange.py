@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
 from freqai_lstm_plugins.replay.api import ApiError, BinanceApi
+from freqai_lstm_plugins.replay.futures import FuturesApi
 from freqai_lstm_plugins.replay.market import (
     Candles,
     check_candles,
@@ -37,7 +38,7 @@ It awaits to delay, raises `ApiError` to fail or `DropConnectionError` to break 
 what `answer()` gives to corrupt.
 """
 
-PREFIX = "/api/v3/"
+SPOT_PREFIX, FUTURES_PREFIX = "/api/v3/", "/fapi/v1/"
 SHUTDOWN_SECONDS = 1.0
 
 
@@ -46,7 +47,9 @@ class DropConnectionError(Exception):
 
 
 class ReplayExchange:
-    """Serves candles through the part of Binance's spot API that freqtrade uses.
+    """Serves candles through the part of Binance's API that freqtrade uses.
+
+    Pairs such as `BTC/USDT` are spot markets, pairs such as `BTC/USDT:USDT` perpetual futures.
 
     Works as a context manager (in a thread of its own) and as an asynchronous one (in the running
     loop). A live market is shifted to now when the exchange is made, and goes on with the clock; it
@@ -97,10 +100,16 @@ class ReplayExchange:
         closed = newest + timeframe_ms(timeframe)
         self.pairs = tuple(candles)
         self.requests: Counter[str] = Counter()
-        self._api = BinanceApi(
-            {pair: PairSeries(frame, timeframe, endless=live) for pair, frame in candles.items()},
-            (lambda: int(clock() * 1000)) if live else (lambda: closed),
-        )
+        series = {
+            pair: PairSeries(frame, timeframe, endless=live) for pair, frame in candles.items()
+        }
+        time_ms = (lambda: int(clock() * 1000)) if live else (lambda: closed)
+        spot = {pair: series[pair] for pair in series if ":" not in pair}
+        futures = {pair: series[pair] for pair in series if ":" in pair}
+        self._apis: dict[str, BinanceApi] = {
+            SPOT_PREFIX: BinanceApi(spot, time_ms),
+            FUTURES_PREFIX: FuturesApi(futures, time_ms),
+        }
         self._intercept = intercept or _answer_at_once
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
@@ -208,14 +217,15 @@ class ReplayExchange:
         return listening
 
     async def _handle(self, request: web.Request) -> web.Response:
-        endpoint = request.path.removeprefix(PREFIX)
+        prefix = next((known for known in self._apis if request.path.startswith(known)), "")
+        endpoint = request.path.removeprefix(prefix)
         self.requests[endpoint] += 1
         try:
-            if request.method != "GET" or not request.path.startswith(PREFIX):
+            if request.method != "GET" or not prefix:
                 asked = f"{request.method} {request.path}"
                 raise ApiError(404, -1, f"The replay exchange does not know {asked}.")
-            query = dict(request.query)
-            data = await self._intercept(endpoint, query, lambda: self._api.answer(endpoint, query))
+            api, query = self._apis[prefix], dict(request.query)
+            data = await self._intercept(endpoint, query, lambda: api.answer(endpoint, query))
         except ApiError as error:
             return _json_response({"code": error.code, "msg": str(error)}, error.status)
         except DropConnectionError:

@@ -107,7 +107,7 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
         pairs = [
             path.name.removesuffix(f"-{timeframe}.feather").replace("_", "/") for path in found
         ]
-    paths = {pair: datadir / f"{pair.replace('/', '_')}-{timeframe}.feather" for pair in pairs}
+    paths = {pair: candle_file(datadir, pair, timeframe) for pair in pairs}
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing or not paths:
         wanted = ", ".join(missing) or f"*-{timeframe}.feather"
@@ -117,6 +117,18 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
             "Run `freqtrade download-data`, or ask for another pair or timeframe."
         )
     return {pair: _read_feather(path, timeframe) for pair, path in paths.items()}
+
+
+def candle_file(datadir: Path, pair: str, timeframe: str) -> Path:
+    """Return where freqtrade keeps the candles of a pair; futures stand in a folder of their own.
+
+    >>> candle_file(Path("data"), "BTC/USDT:USDT", "5m").as_posix()
+    'data/futures/BTC_USDT_USDT-5m-futures.feather'
+    """
+    name = pair.replace("/", "_").replace(":", "_")
+    if ":" in pair:
+        return datadir / "futures" / f"{name}-{timeframe}-futures.feather"
+    return datadir / f"{name}-{timeframe}.feather"
 
 
 def _read_feather(path: Path, timeframe: str) -> Candles:

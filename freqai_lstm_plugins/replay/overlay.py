@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from freqai_lstm_plugins.errors import ReplayError
 from freqai_lstm_plugins.files import write_text
 
 
@@ -18,13 +19,22 @@ def exchange_overlay(url: str, pairs: Sequence[str]) -> dict[str, Any]:
 
     Args:
         url: `ReplayExchange.url`.
-        pairs: The pairs to trade, such as `BTC/USDT`.
+        pairs: The pairs to trade, such as `BTC/USDT`, or `BTC/USDT:USDT` for futures.
+
+    Raises:
+        ReplayError: The pairs are of both kinds; freqtrade trades one.
     """
-    api = f"{url.rstrip('/')}/api/v3"
+    if len({":" in pair for pair in pairs}) > 1:
+        raise ReplayError(
+            f"a bot trades spot pairs or futures, not both: choose among {', '.join(pairs)}"
+        )
+    is_futures = any(":" in pair for pair in pairs)
+    base = url.rstrip("/")
+    spot, futures = f"{base}/api/v3", f"{base}/fapi/v1"
     return {
         "dry_run": True,
-        "trading_mode": "spot",
-        "margin_mode": "",
+        "trading_mode": "futures" if is_futures else "spot",
+        "margin_mode": "isolated" if is_futures else "",
         "fiat_display_currency": "",
         # Settings from earlier configs are merged key by key, so each is named to be overridden.
         "telegram": {"enabled": False, "token": "", "chat_id": ""},
@@ -37,9 +47,16 @@ def exchange_overlay(url: str, pairs: Sequence[str]) -> dict[str, Any]:
             "only_from_ccxt": True,
             "ccxt_config": {
                 "enableRateLimit": False,
-                "urls": {"api": {"public": api, "private": api}},
+                "urls": {
+                    "api": {
+                        "public": spot,
+                        "private": spot,
+                        "fapiPublic": futures,
+                        "fapiPrivate": futures,
+                    }
+                },
                 "options": {
-                    "fetchMarkets": {"types": ["spot"]},
+                    "fetchMarkets": {"types": ["linear" if is_futures else "spot"]},
                     "fetchCurrencies": False,
                     "fetchMargins": False,
                 },

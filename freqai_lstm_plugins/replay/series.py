@@ -89,6 +89,11 @@ class PairSeries:
         return float(np.median(self._lap_rows[:, 3]))
 
     @property
+    def first_time(self) -> int:
+        """When the first candle opens, in milliseconds since the epoch."""
+        return int(self._times[0])
+
+    @property
     def timeframe(self) -> str:
         """The timeframe of the candles that are stored."""
         return next(name for name, length in TIMEFRAMES.items() if length == self.step)

@@ -1,4 +1,4 @@
-"""The training loop and the prediction loop.
+"""The training loop.
 
 `fit` -> `_run_epoch` -> `_train_step`: each does one thing. Rows stay one tensor on the device,
 batches are index vectors, and the loss is read once an epoch.
@@ -7,10 +7,11 @@ batches are index vectors, and the loss is read once an epoch.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,21 +19,25 @@ import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import TrainConfig
-from freqai_lstm_plugins.data.windows import (
-    WindowSet,
-    gather_windows,
-)
+from freqai_lstm_plugins.data.windows import WindowSet, gather_windows
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
-from freqai_lstm_plugins.nets import RecurrentNet
-from freqai_lstm_plugins.nets.cpu.cells import compiled_kernels
-from freqai_lstm_plugins.nets.cpu.memory import keep_memory
-from freqai_lstm_plugins.nets.cpu.threads import team
-from freqai_lstm_plugins.nets.recurrent import SMALLEST_OWN_BATCH
-from freqai_lstm_plugins.nets.symbols import inner_net
-from freqai_lstm_plugins.training.batches import Batch, dense_batches, exact_batches
+from freqai_lstm_plugins.nets import (
+    is_stepwise,
+    keeps_nothing,
+    replayed_by_torch,
+    seeded,
+    splits_batches,
+)
+from freqai_lstm_plugins.nets.cpu import keep_memory, team
+from freqai_lstm_plugins.training.batches import Batch, epoch_batches, steps_an_epoch
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.objectives import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.training.prediction import all_outputs
+
+OnEpoch = Callable[[Epoch], bool | None]
+
+# Dropout draws from another stream than the initial weights, which have the seed itself.
+_DROPOUT_STREAM = 2**32
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,25 @@ class Trained:
     optimizer_state: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a training is about; nothing of it changes but the weights of the net."""
+
+    net: nn.Module
+    train: WindowSet
+    valid: WindowSet | None
+    answer: Answer
+    config: TrainConfig
+
+
+@dataclass
+class _Best:
+    """The weights of the best epoch so far; None where the last ones count."""
+
+    loss: float = math.inf
+    weights: dict[str, Any] | None = None
+
+
 def fit(
     net: nn.Module,
     train: WindowSet,
@@ -51,9 +75,12 @@ def fit(
     answer: Answer | None = None,
     *,
     optimizer_state: dict[str, Any] | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> Trained:
     """Train `net` in place and leave the best weights in it.
+
+    The order of batches and what dropout drops come from `config.seed` alone, whatever other
+    threads draw.
 
     Args:
         net: Maps (B, W, F) to (B, O), on the device to train on.
@@ -64,7 +91,8 @@ def fit(
         answer: What the net's outputs mean; by default one number a target, whose squared error
             counts.
         optimizer_state: State of an earlier training to go on from.
-        on_epoch: Called after each epoch.
+        on_epoch: Called after each epoch. Where it returns True the training ends as if it had
+            run out of patience; what it raises ends it too, and leaves no usable net.
 
     Raises:
         DataError: There is no training window, or net and targets disagree in shape.
@@ -72,76 +100,116 @@ def fit(
         TrainingError: A loss is no longer finite.
     """
     require_windows(train)
-    with _sharing(net, config):
-        return _fit(net, train, valid, config, answer, optimizer_state, on_epoch)
+    device = next(net.parameters()).device
+    task = _Task(
+        net,
+        train.to(device),
+        valid.to(device) if valid is not None and len(valid) else None,
+        answer or Numbers(train.targets.shape[1]),
+        config,
+    )
+    with _sharing(net), seeded(config.seed + _DROPOUT_STREAM):
+        _check_output(net, task.train, task.answer)
+        _check_supervision(net, config.supervision)
+        optimizer = _optimizer(net, config, optimizer_state)
+        history = _run_epochs(task, optimizer, on_epoch)
+    net.eval()
+    # A bot keeps many fitted nets, and nobody asks for their gradients.
+    net.zero_grad(set_to_none=True)
+    return Trained(history, optimizer.state_dict())
 
 
 @contextmanager
-def _sharing(net: nn.Module, config: TrainConfig) -> Iterator[None]:
-    """Let parts of each batch run beside each other where the steps of a net are compiled.
-
-    Dense supervision has too few sequences a batch for that.
-    """
-    is_on_cpu = next(net.parameters()).device.type == "cpu"
-    is_wide = config.supervision == "exact" and config.batch_size >= SMALLEST_OWN_BATCH
-    if is_on_cpu and is_wide and isinstance(inner_net(net), RecurrentNet) and compiled_kernels():
+def _sharing(net: nn.Module) -> Iterator[None]:
+    """Let parts of each batch run beside each other where the net's layers are made for that."""
+    if splits_batches(net):
         with team(torch.get_num_threads()), keep_memory():
             yield
     else:
         yield
 
 
-def _fit(
-    net: nn.Module,
-    train: WindowSet,
-    valid: WindowSet | None,
-    config: TrainConfig,
-    answer: Answer | None,
-    optimizer_state: dict[str, Any] | None,
-    on_epoch: Callable[[Epoch], None] | None,
-) -> Trained:
-    device = next(net.parameters()).device
-    train = train.to(device)
-    valid = valid.to(device) if valid is not None and len(valid) else None
-    answer = answer or Numbers(train.targets.shape[1])
-    _check_output(net, train, answer)
-    _check_supervision(net, config.supervision)
-    optimizer = _optimizer(net, config, optimizer_state)
-    n_epochs = count_epochs(config, len(train))
+def _run_epochs(task: _Task, optimizer: torch.optim.Optimizer, on_epoch: OnEpoch | None) -> History:
+    config, net = task.config, task.net
+    n_epochs, n_steps = count_epochs(config, task.train), _n_steps(config)
     schedule = _schedule(optimizer, config, n_epochs)
     history = History(
-        n_train_windows=len(train), n_valid_windows=0 if valid is None else len(valid)
+        n_train_windows=len(task.train),
+        n_valid_windows=0 if task.valid is None else len(task.valid),
     )
-    generator = torch.Generator().manual_seed(config.seed)
-    best_loss, best_weights = math.inf, None
-    for number in range(1, n_epochs + 1):
-        started = time.perf_counter()
-        rate = float(optimizer.param_groups[0]["lr"])
-        train_loss = _run_epoch(net, train, answer, optimizer, config, generator)
-        valid_loss = None if valid is None else mean_loss(net, valid, answer)
-        watched = train_loss if valid_loss is None else valid_loss
-        if not (math.isfinite(train_loss) and math.isfinite(watched)):
-            raise TrainingError(_divergence_message(number, train_loss, valid_loss, config))
-        epoch = Epoch(number, train_loss, valid_loss, rate, time.perf_counter() - started)
+    generator, best = torch.Generator().manual_seed(config.seed), _Best()
+    for number in itertools.count(1):
+        epoch, n_taken = _run_epoch(task, optimizer, generator, number, n_steps)
+        n_steps -= n_taken
         history.epochs.append(epoch)
-        if on_epoch is not None:
-            on_epoch(epoch)
-        if valid is None or watched < best_loss:
-            best_loss, history.best_epoch = watched, number
-            if valid is not None:
-                best_weights = copy.deepcopy(net.state_dict())
-        elif config.patience and number - history.best_epoch >= config.patience:
+        _keep_best(best, epoch, net, history)
+        is_stopped = on_epoch is not None and on_epoch(epoch) is True
+        is_stale = 0 < config.patience <= number - history.best_epoch
+        is_last = n_steps <= 0 if config.max_epochs is None else number == n_epochs
+        if is_stopped or is_stale or is_last:
             break
-        _advance(schedule, watched)
-    if best_weights is not None:
-        net.load_state_dict(best_weights)
+        _advance(schedule, _watched(epoch))
+    if best.weights is not None:
+        net.load_state_dict(best.weights)
     # Without validation nothing has looked at what the last step made of the weights.
     elif not all(bool(weight.isfinite().all()) for weight in net.parameters()):
-        raise TrainingError(_divergence_message(n_epochs, math.nan, None, config))
-    net.eval()
-    # A bot keeps many fitted nets, and nobody asks for their gradients.
-    net.zero_grad(set_to_none=True)
-    return Trained(history, optimizer.state_dict())
+        raise TrainingError(_divergence_message(number, math.nan, None, config))
+    return history
+
+
+def _watched(epoch: Epoch) -> float:
+    return epoch.train_loss if epoch.valid_loss is None else epoch.valid_loss
+
+
+def _keep_best(best: _Best, epoch: Epoch, net: nn.Module, history: History) -> None:
+    if epoch.valid_loss is None:
+        history.best_epoch = epoch.number
+    elif epoch.valid_loss < best.loss:
+        best.loss, history.best_epoch = epoch.valid_loss, epoch.number
+        best.weights = copy.deepcopy(net.state_dict())
+
+
+def _run_epoch(
+    task: _Task,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    number: int,
+    n_steps: float,
+) -> tuple[Epoch, int]:
+    """Train on every window once, or until `n_steps` are taken; return the steps taken too."""
+    net, config = task.net, task.config
+    started, rate = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
+    net.train()
+    total, n_seen, n_taken = torch.zeros((), device=task.train.ends.device), 0, 0
+    for batch in epoch_batches(net, task.train, config, generator):
+        total += _train_step(task, batch, optimizer) * len(batch.targets)
+        n_seen, n_taken = n_seen + len(batch.targets), n_taken + 1
+        if n_taken >= n_steps:
+            break
+    train_loss = float(total.item()) / n_seen
+    valid_loss = None if task.valid is None else mean_loss(net, task.valid, task.answer)
+    epoch = Epoch(number, train_loss, valid_loss, rate, time.perf_counter() - started)
+    if not (math.isfinite(train_loss) and math.isfinite(_watched(epoch))):
+        raise TrainingError(_divergence_message(number, train_loss, valid_loss, config))
+    return epoch, n_taken
+
+
+def _train_step(task: _Task, batch: Batch, optimizer: torch.optim.Optimizer) -> Tensor:
+    net = task.net
+    optimizer.zero_grad(set_to_none=True)
+    with _own_draws(net):
+        outputs = batch.predict(net)
+        loss = (task.answer.loss(outputs, batch.targets) * batch.weights).mean()
+        loss.backward()
+    if task.config.gradient_clip:
+        nn.utils.clip_grad_norm_(net.parameters(), task.config.gradient_clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def _own_draws(net: nn.Module) -> AbstractContextManager[None]:
+    """Let a step draw as its net needs it: a user's may compute parts of itself again."""
+    return nullcontext() if keeps_nothing(net) else replayed_by_torch()
 
 
 def require_windows(train: WindowSet) -> None:
@@ -171,20 +239,26 @@ def _optimizer(
     return optimizer
 
 
-def count_epochs(config: TrainConfig, n_windows: int) -> int:
-    """Return the epochs to train: `max_epochs`, or as many as make `n_steps` steps."""
+def count_epochs(config: TrainConfig, train: WindowSet) -> int:
+    """Return the epochs at most: `max_epochs`, or as many as `n_steps` steps begin."""
     if config.max_epochs is not None:
         return config.max_epochs
+    return math.ceil(_n_steps(config) / max(steps_an_epoch(train, config), 1))
+
+
+def _n_steps(config: TrainConfig) -> float:
+    """Return the steps at most."""
+    if config.max_epochs is not None:
+        return math.inf
     assert config.n_steps is not None
-    steps_an_epoch = math.ceil(n_windows / config.batch_size)
-    return max(round(config.n_steps / steps_an_epoch), 1)
+    return config.n_steps
 
 
 def _check_supervision(net: nn.Module, supervision: str) -> None:
-    if supervision == "dense" and not hasattr(net, "forward_steps"):
+    if supervision == "dense" and not is_stepwise(net):
         raise ConfigError(
             f"supervision = 'dense' needs a net with a method forward_steps(x, n_steps), and "
-            f"{type(net).__name__} has none: set supervision to 'exact'."
+            f"{type(net).__name__} has none that looks at no later row: set supervision to 'exact'."
         )
 
 
@@ -205,42 +279,6 @@ def _each(answer: Answer) -> str:
     if isinstance(answer, Quantiles):
         return f"for each of the quantiles {list(answer.levels)} of each target"
     return "a target" if isinstance(answer, Numbers) else "a class"
-
-
-def _run_epoch(
-    net: nn.Module,
-    train: WindowSet,
-    answer: Answer,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    generator: torch.Generator,
-) -> float:
-    net.train()
-    total = torch.zeros((), device=train.ends.device)
-    if config.supervision == "dense":
-        batches = dense_batches(train, config.batch_size, generator)
-    else:
-        batches = exact_batches(net, train, config.batch_size, generator)
-    for batch in batches:
-        loss = _train_step(net, batch, answer, optimizer, config.gradient_clip)
-        total += loss * len(batch.targets)
-    return float(total.item()) / len(train)
-
-
-def _train_step(
-    net: nn.Module,
-    batch: Batch,
-    answer: Answer,
-    optimizer: torch.optim.Optimizer,
-    gradient_clip: float,
-) -> Tensor:
-    optimizer.zero_grad(set_to_none=True)
-    loss = (answer.loss(batch.predict(net), batch.targets) * batch.weights).mean()
-    loss.backward()
-    if gradient_clip:
-        nn.utils.clip_grad_norm_(net.parameters(), gradient_clip)
-    optimizer.step()
-    return loss.detach()
 
 
 @torch.no_grad()

@@ -5,14 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.data.windows import (
-    gather_windows,
-)
-from freqai_lstm_plugins.nets import NETS
-from freqai_lstm_plugins.nets.cpu.memory import keep_memory
-from freqai_lstm_plugins.nets.cpu.threads import in_threads
-from freqai_lstm_plugins.nets.recurrent import serves_rows
-from freqai_lstm_plugins.nets.symbols import inner_net
+from freqai_lstm_plugins.data.windows import RowWindows, gather_windows
+from freqai_lstm_plugins.nets import forward_rows, keeps_nothing, shares_rows
+from freqai_lstm_plugins.nets.cpu import in_threads, keep_memory
 
 PREDICT_BATCH = 512
 
@@ -28,10 +23,14 @@ def predict_windows(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> 
         window: W.
 
     Returns:
-        (M, O) float32 outputs on the CPU.
+        (M, O) float32 outputs on the CPU. A window for which any output is not finite has none: all
+        of them are NaN.
     """
     device = next(net.parameters()).device
-    return all_outputs(net, rows.to(device), ends.to(device), window).float().cpu()
+    outputs = all_outputs(net, rows.to(device), ends.to(device), window).float().cpu()
+    # Finite features far outside of what was trained on overflow in some nets, and an infinity or
+    # half an answer must not pass for one.
+    return outputs.masked_fill(~outputs.isfinite().all(dim=1, keepdim=True), torch.nan)
 
 
 def all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
@@ -46,15 +45,15 @@ def all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tens
                 return _predict_batch(net, rows, batch, window)
 
         # A net of the user's own may keep something between calls.
-        if rows.device.type == "cpu" and type(inner_net(net)) in NETS.values():
+        if rows.device.type == "cpu" and keeps_nothing(net):
             return torch.cat(in_threads(predict, batches))
         return torch.cat([predict(batch) for batch in batches])
 
 
 def _predict_batch(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
     # Windows that lie far apart share no rows.
-    shares_rows = len(ends) > window and int(ends[-1] - ends[0]) < 2 * len(ends)
-    if rows.device.type == "cpu" and shares_rows and serves_rows(net):
-        return net.forward_rows(rows, ends, window)  # type: ignore[operator]
+    is_dense = len(ends) > window and int(ends[-1] - ends[0]) < 2 * len(ends)
+    if rows.device.type == "cpu" and is_dense and shares_rows(net):
+        return forward_rows(net, RowWindows(rows, ends, window))
     prediction: Tensor = net(gather_windows(rows, ends, window))
     return prediction

@@ -19,9 +19,12 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def epoch_progress(
-    show: bool | None, n_epochs: int, name: str, on_epoch: Callable[[Epoch], None] | None
-) -> Iterator[Callable[[Epoch], None]]:
-    """Give the function to call after each epoch.
+    show: bool | None,
+    n_epochs: int,
+    name: str,
+    on_epoch: Callable[[Epoch], bool | None] | None,
+) -> Iterator[Callable[[Epoch], bool | None]]:
+    """Give the function to call after each epoch, which answers what `on_epoch` does.
 
     Args:
         show: Show a bar, or log lines; None decides by whether standard error is a terminal.
@@ -40,21 +43,20 @@ def epoch_progress(
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"Training {name}", total=n_epochs)
 
-        def report(epoch: Epoch) -> None:
+        def report(epoch: Epoch) -> bool | None:
             loss = epoch.train_loss if epoch.valid_loss is None else epoch.valid_loss
             progress.update(task, completed=epoch.number, description=f"{name} loss {loss:.4g}")
-            if on_epoch is not None:
-                on_epoch(epoch)
+            return None if on_epoch is None else on_epoch(epoch)
 
         yield report
 
 
 def _logging_reporter(
-    n_epochs: int, name: str, on_epoch: Callable[[Epoch], None] | None
-) -> Callable[[Epoch], None]:
+    n_epochs: int, name: str, on_epoch: Callable[[Epoch], bool | None] | None
+) -> Callable[[Epoch], bool | None]:
     last = time.monotonic()
 
-    def report(epoch: Epoch) -> None:
+    def report(epoch: Epoch) -> bool | None:
         nonlocal last
         if time.monotonic() - last > SECONDS_BETWEEN_LINES:
             last = time.monotonic()
@@ -67,7 +69,6 @@ def _logging_reporter(
                 epoch.train_loss,
                 valid,
             )
-        if on_epoch is not None:
-            on_epoch(epoch)
+        return None if on_epoch is None else on_epoch(epoch)
 
     return report

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from freqai_lstm_plugins.install import TEMPLATE_DIR, install
+from freqai_lstm_plugins.install import install
+from freqai_lstm_plugins.names import CONFIG_NAME, MODEL_SUFFIX
 from freqai_lstm_plugins.replay import (
     Candles,
     Interceptor,
@@ -22,17 +23,25 @@ from freqai_lstm_plugins.replay.demo import merge
 from freqai_lstm_plugins.replay.process import Freqtrade
 
 REPO = Path(__file__).parents[2]
-REAL_CANDLES = Path(
-    os.environ.get("FREQAI_LSTM_CANDLES", REPO.parent / "shared" / "data" / "binance")
-)
 PAIRS = ("BTC/USDT", "ETH/USDT")
 DAYS = 16
 
 
+def real_candles() -> Path | None:
+    """Return the folder of real candles that the caller names, or None.
+
+    Nothing is looked for, so that the tests do the same on every machine; a folder that is named
+    and missing fails where it is read, rather than letting made-up candles pass for real ones.
+    """
+    named = os.environ.get("FREQAI_LSTM_CANDLES")
+    return Path(named) if named else None
+
+
 def candles() -> dict[str, Candles]:
-    """Return 16 days of 5m candles: real ones where they are at hand, made-up ones elsewhere."""
-    if REAL_CANDLES.is_dir():
-        stored = read_candles(REAL_CANDLES, PAIRS, "5m")
+    """Return 16 days of 5m candles: real ones where the caller names some, made-up ones else."""
+    folder = real_candles()
+    if folder is not None:
+        stored = read_candles(folder, PAIRS, "5m")
         return {
             pair: frame.tail(DAYS * 288).reset_index(drop=True) for pair, frame in stored.items()
         }
@@ -40,24 +49,24 @@ def candles() -> dict[str, Candles]:
 
 
 class Bot:
-    """Runs freqtrade's commands in one user directory against one exchange."""
+    """Runs freqtrade's commands in one user directory against one exchange, on its pairs."""
 
     def __init__(self, folder: Path, exchange: ReplayExchange, changes: Mapping[str, Any]) -> None:
         self.folder = folder
         self.userdir = folder / "user_data"
         self.log = folder / "freqtrade.log"
         self.datadir = folder / "candles"
-        self.overlay = write_overlay(folder / "replay.json", exchange.url, PAIRS)
+        self.overlay = write_overlay(folder / "replay.json", exchange.url, exchange.pairs)
         self.config = folder / "config.json"
-        install(self.userdir)
+        install(self.userdir, pairs=exchange.pairs)
+        self.settings: dict[str, Any] = json.loads((self.userdir / CONFIG_NAME).read_text())
+        merge(self.settings, SMALL)
         self.configure(changes)
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Write the package's own config, made small, with `changes`."""
-        config = json.loads((TEMPLATE_DIR / "config.json").read_text())
-        merge(config, SMALL)
-        merge(config, dict(changes))
-        self.config.write_text(json.dumps(config))
+        """Write the package's own config, made small, with these changes and all before them."""
+        merge(self.settings, dict(changes))
+        self.config.write_text(json.dumps(self.settings))
 
     def start(self, command: str, *more: str) -> Freqtrade:
         arguments = [command, "--userdir", str(self.userdir), "--datadir", str(self.datadir)]
@@ -69,7 +78,7 @@ class Bot:
             return child.wait(timeout)
 
     def models(self) -> list[Path]:
-        return sorted(self.userdir.glob("models/*/sub-train-*/*_model.zip"))
+        return sorted(self.userdir.glob(f"models/*/sub-train-*/*{MODEL_SUFFIX}"))
 
 
 SMALL: dict[str, Any] = {

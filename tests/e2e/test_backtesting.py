@@ -61,6 +61,7 @@ def test_backtesting_trains_saves_predicts_and_the_next_run_loads(bot):
     pd.testing.assert_frame_equal(predictions(bot, "eth"), first)
 
 
+@pytest.mark.slow
 def test_a_damaged_backtest_model_is_trained_again(bot):
     bot.run("backtesting")
     for folder in bot.userdir.glob("models/*/backtesting_predictions"):
@@ -74,7 +75,13 @@ def test_a_damaged_backtest_model_is_trained_again(bot):
 
 
 @pytest.mark.parametrize(
-    "model", ["LeaGRURegressor", "PyTorchMLPRegressor", "LightGBMRegressor", "XGBoostRegressor"]
+    "model",
+    [
+        "LeaGRURegressor",
+        "PyTorchMLPRegressor",
+        "LightGBMRegressor",
+        pytest.param("XGBoostRegressor", marks=pytest.mark.slow),
+    ],
 )
 def test_one_config_serves_every_model(bot, model):
     output = bot.run("backtesting", "--freqaimodel", model)
@@ -83,13 +90,46 @@ def test_one_config_serves_every_model(bot, model):
     assert "raised exception" not in output
 
 
-def test_a_misspelt_setting_ends_with_one_line_and_no_traceback(bot):
-    bot.configure({"freqai": {"model_training_parameters": {"learning_rat": 1}}})
-    with bot.start("backtesting", "--freqaimodel", "LeaLSTMRegressor") as child:
+def refusal(bot: Bot, *arguments: str) -> str:
+    """Return what freqtrade says when it refuses to start; it is one line, without a traceback."""
+    with bot.start("backtesting", *arguments) as child:
         assert child.process.wait(120) != 0
         output = child.output()
-    assert "unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in output
     assert "Traceback" not in output
+    return output
+
+
+def test_a_misspelt_setting_ends_with_one_line_and_no_traceback(bot):
+    bot.configure({"freqai": {"model_training_parameters": {"learning_rat": 1}}})
+    output = refusal(bot, "--freqaimodel", "LeaLSTMRegressor")
+    assert "unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in output
+
+
+def test_a_misspelt_rule_of_the_strategy_ends_with_one_line(bot):
+    bot.configure({"lea_strategy": {"interval_margn": 0.1}})
+    assert "unknown key 'interval_margn'. Did you mean 'interval_margin'?" in refusal(bot)
+
+
+def test_a_strategy_and_a_model_that_do_not_fit_end_with_one_line(bot):
+    """A model of numbers with a strategy of classes, and the other way round."""
+    output = refusal(bot, "--strategy", "LeaDirectionStrategy")
+    assert "LeaDirectionStrategy needs classes, and LeaLSTMRegressor predicts numbers" in output
+    output = refusal(bot, "--freqaimodel", "LightGBMClassifier")
+    assert "LeaFreqAIStrategy needs numbers, and LightGBMClassifier predicts classes" in output
+
+
+@pytest.mark.parametrize("model", ["LeaGRUClassifier", "LightGBMClassifier"])
+def test_the_installed_strategy_for_classes_takes_every_classifier(bot, model):
+    # Trees know none of the settings of nets.
+    if model.startswith("LightGBM"):
+        bot.settings["freqai"]["model_training_parameters"] = {"n_estimators": 20, "verbosity": -1}
+    bot.configure({"strategy": "LeaDirectionStrategy"})
+    output = bot.run("backtesting", "--freqaimodel", model)
+    assert "BACKTESTING REPORT" in output
+    assert "raised exception" not in output
+    first = predictions(bot, "eth")
+    assert (first["do_predict"] == 1).all()
+    assert first["&-direction"].isin(["down", "flat", "up"]).all()
 
 
 def test_a_classifier_gives_the_documented_strategy_its_classes(bot, changes):
@@ -115,10 +155,10 @@ def test_a_classifier_gives_the_documented_strategy_its_classes(bot, changes):
     assert output.count("Found backtesting prediction file") == 4
 
 
-def test_intervals_reach_the_strategy_that_asks_for_them(bot, changes):
-    asked = {"lea_strategy": {**changes["lea_strategy"], "interval_margin": 0.0}}
+def test_intervals_reach_the_strategy_that_asks_for_them(bot):
     training = {"trainer_kwargs": {"n_epochs": 2, "loss": "quantile", "interval": 0.5}}
-    bot.configure({**changes, **asked, "freqai": {"model_training_parameters": training}})
+    asked = {"interval_margin": 0.0}
+    bot.configure({"lea_strategy": asked, "freqai": {"model_training_parameters": training}})
     output = bot.run("backtesting", "--freqaimodel", "LeaLSTMRegressor")
     assert "BACKTESTING REPORT" in output
     assert "raised exception" not in output

@@ -91,6 +91,11 @@ def test_trade_trains_predicts_each_new_candle_and_goes_on_after_a_restart(bot, 
     with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
         output = child.wait_for(predicts(1), "a prediction after the restart", 120)
     assert "Starting training" not in output
+    # The candles that the bot predicted can be backtested on what it predicted then.
+    bot.run("download-data", "--timeframes", "1m", "--days", "1")
+    output = bot.run("backtesting", "--freqai-backtest-live-models")
+    assert "BACKTESTING REPORT" in output
+    assert "Starting training" not in output
 
 
 def assert_the_bot_predicted_what_the_files_predict(bot, exchange):
@@ -117,6 +122,7 @@ def assert_the_bot_predicted_what_the_files_predict(bot, exchange):
         )
 
 
+@pytest.mark.slow
 def test_a_net_in_the_users_own_file_cannot_be_saved_by_freqtrades_own_trainer(bot):
     """The failure that this package is for: should freqtrade mend it, we want to know."""
     (bot.userdir / "freqaimodels" / "MyOwnLSTM.py").write_text(WITH_THE_HOSTS_TRAINER)
@@ -136,9 +142,10 @@ def test_the_same_net_on_our_class_is_saved_reloaded_and_predicts(bot):
     assert "Starting training" not in output
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot):
     # Trains without a pause, so that a kill soon meets a save.
-    bot.configure({**LIVE, "freqai": {**LIVE["freqai"], "live_retrain_hours": 0.0001}})
+    bot.configure({"freqai": {"live_retrain_hours": 0.0001}})
     with bot.start("trade") as child:
         child.wait_for(has_trained_all, "the first training", 120)
         known = set(bot.userdir.glob("models/*/sub-train-*/*"))

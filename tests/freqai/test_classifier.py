@@ -161,9 +161,10 @@ def test_a_slice_that_could_not_be_trained_has_every_column(
     columns = ["date", LABEL, *(f"{c}{end}" for c in ("down", "up") for end in ("", "_mean"))]
     for path in tmp_path.glob("models/test/backtesting_predictions/*.feather"):
         assert set(columns) <= set(pd.read_feather(path))
-    # The second run finds all predictions on disk, and needs neither classes nor models.
+    # The second run finds the predictions that there are, and tries the failed slice again.
     again, _ = backtest(tmp_path, market, OneClassFirst, **changes)
     assert caplog.text.count("Done training") == 2
+    assert caplog.text.count("1 of 3 slices could not be trained") == 2
     pd.testing.assert_frame_equal(
         again[[LABEL, "down", "up"]], predicted[[LABEL, "down", "up"]], check_dtype=False
     )
@@ -237,8 +238,8 @@ def test_a_class_that_training_never_saw_has_its_column_and_is_told_of(tmp_path,
         (["up", "up"], {}, ConfigError, "two different names"),
         ([1, "1"], {}, ConfigError, "two different names"),
         (["up", "down"], {}, DataError, f"{LABEL}' holds 'flat', and the classes .* 'up', 'down'"),
-        (["close", "up"], {}, ConfigError, "'close', which is the name of another column"),
-        (["%", "up"], {}, ConfigError, "'%', which is the name of another column, or of a feature"),
+        (["close", "up"], {}, ConfigError, "column 'close' and another column of the"),
+        (["%", "up"], {}, ConfigError, "'%' is to be a column of the predictions, but"),
         (CLASSES, {LABEL: "up"}, DataError, "rows are of the class 'up', so there is nothing"),
         (CLASSES, {LABEL: np.arange(400) / 7}, DataError, r"'0', '0.14.* and 395 more, and the"),
         (CLASSES, {"&-other": 1.0}, ConfigError, f"one label, the strategy sets 2: {LABEL}, &-oth"),

@@ -17,6 +17,13 @@ from freqai_lstm_plugins import cli
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, NotACheckpointError
 from freqai_lstm_plugins.freqai import explain as module
 from freqai_lstm_plugins.freqai.explain import explain_file, write_results
+from freqai_lstm_plugins.freqai.offline import (
+    choose_span,
+    load_strategy,
+    make_features,
+    new_kitchen,
+    read_config,
+)
 from tests.freqai.saved import PAIRS, load_model, make_userdir, save_model
 from tests.freqai.test_own_net import OWN_MODEL
 
@@ -89,9 +96,9 @@ def test_the_explained_windows_are_those_that_the_bot_predicts_from(saved, userd
         seen["frame"] = real_features(*arguments)
         return seen["frame"]
 
-    real_explain, real_features = module.explain_windows, module._features
+    real_explain, real_features = module.explain_windows, module.make_features
     monkeypatch.setattr(module, "explain_windows", keep_windows)
-    monkeypatch.setattr(module, "_features", keep_frame)
+    monkeypatch.setattr(module, "make_features", keep_frame)
     found = explain_file(saved(name), userdir=userdir, max_windows=20)
 
     bot = load_model(userdir, name, freqai={"identifier": name}).freqai
@@ -103,6 +110,38 @@ def test_the_explained_windows_are_those_that_the_bot_predicts_from(saved, userd
     outputs = pd.DataFrame(seen["outputs"], columns=kitchen.label_list)
     expected, _, _ = kitchen.label_pipeline.inverse_transform(outputs)
     np.testing.assert_allclose(predicted.iloc[-20:], expected, atol=1e-6)
+
+
+# One candle in a hundred of the last day, on which nothing was trained, is far from all others.
+SPIKES = """
+        number = dataframe["date"].astype("int64") // 300_000
+        is_new = dataframe["date"] >= "2025-12-31"
+        dataframe["%-spike"] = number % 7 + 1000.0 * (is_new & (number % 100 == 0))
+        return dataframe
+"""
+
+
+def test_outliers_are_context_in_the_explained_windows_as_in_the_bots(tmp_path):
+    """Catches a rule of its own, by which an outlier breaks every window that holds it."""
+    userdir = make_userdir(tmp_path, freqai={"feature_parameters": {"DI_threshold": 5.0}})
+    place = userdir / "strategies" / "LeaFreqAIStrategy.py"
+    last = '["%-weekday-cos"] = np.cos(2 * np.pi * week)'
+    text, more = place.read_text().split(f"{last}\n        return dataframe\n")
+    place.write_text(f"{text}{last}{SPIKES}{more}")
+    file = save_model(userdir, "LeaLSTMRegressor")
+    found = explain_file(file, userdir=userdir, timerange="20251231-", max_windows=1000)
+
+    bot = load_model(userdir, "LeaLSTMRegressor").freqai
+    config = read_config(userdir)
+    strategy = load_strategy(config)
+    span = choose_span(config, PAIRS[0], None, 288 + 7)
+    frame = make_features(new_kitchen(config, PAIRS[0]), strategy, span)
+    kitchen = FreqaiDataKitchen(bot.config, live=True, pair=PAIRS[0])
+    bot.model = bot.dd.load_data(PAIRS[0], kitchen)
+    _, do_predict = bot.predict(frame, kitchen)
+    is_last_day = frame["date"] >= "2025-12-31"
+    assert list(found.dates) == list(frame["date"][is_last_day & (do_predict == 1)])
+    assert len(found.dates) in (288 - 2, 288 - 3)
 
 
 def test_a_range_of_time_is_explained_where_it_is_asked_for(saved, userdir):

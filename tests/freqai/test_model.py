@@ -235,11 +235,39 @@ def test_a_restarted_bot_predicts_from_the_saved_model(tmp_path, frame):
     assert do_predict[-1] == 1
 
 
-@pytest.mark.parametrize("damage", ["model.zip", "feature_pipeline.pkl", "metadata.json"])
-def test_a_restarted_bot_trains_a_pair_with_a_damaged_file_again(tmp_path, frame, caplog, damage):
+def damaged(path: Path, damage: str) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    if damage == "cut":
+        path.write_bytes(content[:100])
+    elif damage == "flipped":
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif damage == "foreign":
+        # As a package that moved a class leaves it.
+        path.write_bytes(b"cno_such_package\nThing\n.")
+    elif damage == "empty":
+        path.write_bytes(b"{}")
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("has_hashes", [True, False], ids=["", "of an earlier version"])
+@pytest.mark.parametrize(
+    ("part", "damage"),
+    [
+        (part, damage)
+        for part in ("model.zip", "feature_pipeline.pkl", "label_pipeline.pkl", "metadata.json")
+        for damage in ("cut", "foreign", "empty", "gone")
+    ],
+)
+def test_a_restarted_bot_trains_a_pair_with_a_damaged_file_again(
+    tmp_path, frame, caplog, part, damage, has_hashes
+):
     _, kitchen = train(make_model(tmp_path), frame)
-    path = Path(kitchen.data_path) / f"{kitchen.model_filename}_{damage}"
-    path.write_bytes(path.read_bytes()[:100])
+    stem = Path(kitchen.data_path) / kitchen.model_filename
+    damaged(stem.with_name(f"{stem.name}_{part}"), damage)
+    if not has_hashes:
+        stem.with_name(f"{stem.name}_sha256.json").unlink()
     # The drawer is written by the bot after each training.
     pairs = ["ETH/USDT", PAIR]
     drawer = tmp_path / "models" / "test" / "pair_dictionary.json"
@@ -247,10 +275,46 @@ def test_a_restarted_bot_trains_a_pair_with_a_damaged_file_again(tmp_path, frame
     saved["ETH/USDT"] = {**saved[PAIR], "model_filename": "", "trained_timestamp": time.time()}
     drawer.write_text(json.dumps(saved))
     restarted = make_model(tmp_path, exchange__pair_whitelist=pairs)
-    assert f"Training {PAIR} again, its saved model is unusable" in caplog.text
+    (line,) = [text for text in caplog.messages if f"Training {PAIR} again, its saved" in text]
+    assert "\n" not in line
     assert restarted.train_queue[0] == PAIR
     restarted.dd.get_pair_dict_info(PAIR)
     assert restarted.dd.load_data(PAIR, FreqaiDataKitchen(restarted.config, True, PAIR)) is None
+
+
+@pytest.mark.parametrize("part", ["feature_pipeline.pkl", "label_pipeline.pkl", "metadata.json"])
+def test_a_single_flipped_bit_beside_the_model_is_noticed(tmp_path, frame, caplog, part):
+    _, kitchen = train(make_model(tmp_path), frame)
+    stem = Path(kitchen.data_path) / kitchen.model_filename
+    damaged(stem.with_name(f"{stem.name}_{part}"), "flipped")
+    make_model(tmp_path)
+    assert f"_{part} is damaged, or from another training" in caplog.text
+
+
+def test_pipelines_of_another_training_under_the_same_name_are_noticed(tmp_path, frame, caplog):
+    _, kitchen = train(make_model(tmp_path), frame)
+    stem = Path(kitchen.data_path) / kitchen.model_filename
+    former = stem.with_name(f"{stem.name}_feature_pipeline.pkl").read_bytes()
+    train(make_model(tmp_path), frame.iloc[:300])
+    stem.with_name(f"{stem.name}_feature_pipeline.pkl").write_bytes(former)
+    make_model(tmp_path)
+    assert "from another training than the files beside it" in caplog.text
+
+
+def test_files_of_an_earlier_version_without_hashes_keep_loading(tmp_path, frame):
+    _, kitchen = train(make_model(tmp_path), frame)
+    stem = Path(kitchen.data_path) / kitchen.model_filename
+    stem.with_name(f"{stem.name}_sha256.json").unlink()
+    _, do_predict = predict(make_model(tmp_path), frame)
+    assert do_predict[-1] == 1
+
+
+def test_nothing_in_gives_nothing_out(tmp_path, frame):
+    model = make_model(tmp_path)
+    train(model, frame)
+    predicted, do_predict = predict(model, frame.iloc[:0])
+    assert list(predicted) == ["&-target"]
+    assert len(predicted) == len(do_predict) == 0
 
 
 def test_a_model_keeps_to_its_own_scaling_while_another_is_being_saved(tmp_path, frame):
@@ -470,21 +534,6 @@ def test_a_config_that_cannot_work_is_refused_with_its_key(tmp_path, changes, me
         make_model(tmp_path, **changes)
 
 
-def test_a_failed_training_is_tried_again_before_fresh_models_are_looked_at(tmp_path, monkeypatch):
-    monkeypatch.setattr("freqai_lstm_plugins.freqai.model.SECONDS_BEFORE_RETRY", 0)
-    pairs = ["A/USDT", "B/USDT", "C/USDT", "D/USDT"]
-    model = make_model(tmp_path, exchange__pair_whitelist=pairs, freqai__live_retrain_hours=6)
-    now = time.time()
-    for pair, trained in zip(pairs, (0, now, 0, now), strict=True):
-        model.dd.get_pair_dict_info(pair)
-        model.dd.pair_dict[pair]["trained_timestamp"] = trained
-    with pytest.raises(AttributeError):
-        model.extract_data_and_train_model(None, "A/USDT", None, FakeKitchen(), None)
-    # What freqtrade does after each training.
-    model.train_queue.rotate(-1)
-    assert list(model.train_queue) == ["C/USDT", "A/USDT", "B/USDT", "D/USDT"]
-
-
 def test_new_candles_can_be_appended_to_the_history_from_disk(tmp_path, frame):
     model = make_model(tmp_path, datadir=tmp_path / "candles", dataformat_ohlcv="feather")
     candles = frame[["date", "open", "high", "low", "close", "volume"]]
@@ -496,8 +545,3 @@ def test_new_candles_can_be_appended_to_the_history_from_disk(tmp_path, frame):
     # As freqtrade turns an exchange's milliseconds into dates.
     new = pd.DataFrame({"date": pd.to_datetime([1748859300000], unit="ms", utc=True)})
     assert pd.api.types.is_datetime64_any_dtype(pd.concat([history, new])["date"])
-
-
-class FakeKitchen:
-    def check_if_new_training_required(self, trained_timestamp):
-        return trained_timestamp == 0, None, None

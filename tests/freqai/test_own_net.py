@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from freqtrade.exceptions import OperationalException
 
 from freqai_lstm_plugins import SequenceRegressor
@@ -108,23 +111,147 @@ def test_reading_the_file_without_the_class_says_which_file_is_expected(own, tmp
 def test_another_freqai_model_that_finds_the_file_says_which_file_is_expected(own, tmp_path):
     frame = make_frame(300)
     train(own(), frame)
-    record = tmp_path / "models" / "test" / "freqai_lstm_settings.json"
-    record.unlink()
+    record(tmp_path).unlink()
     builtin = make_model(tmp_path, freqaimodel="PyTorchMLPRegressor")
     match = r"--freqaimodel MyOwnLSTM.*user_data/freqaimodels/MyOwnLSTM\.py"
     with pytest.raises(MismatchError, match=match):
         predict(builtin, frame)
 
 
-def test_a_net_that_no_longer_fits_the_saved_weights_says_so(own, tmp_path):
+def edit(tmp_path, old, new, name="MyOwnLSTM"):
+    path = tmp_path / "freqaimodels" / f"{name}.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def record(tmp_path) -> Path:
+    return tmp_path / "models" / "test" / "freqai_lstm_settings.json"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("nn.LSTM", "nn.GRU"), ("MyNet(n_features", "MyNet(n_features + 0")],
+    ids=["the net", "how the model builds it"],
+)
+def test_a_changed_net_under_an_old_identifier_is_refused(own, tmp_path, old, new):
+    train(own(), make_frame(300))
+    edit(tmp_path, old, new)
+    with pytest.raises(OperationalException, match=r"source freqaimodels/MyOwnLSTM\.py: '\w+' ->"):
+        own()
+    own(freqai__identifier="another")
+
+
+def test_a_changed_comment_is_no_change_of_a_net(own, tmp_path):
+    own()
+    edit(tmp_path, "class MyNet", "# A note.\n\n\nclass MyNet")
+    edit(tmp_path, "super().__init__()", "super().__init__()  # another")
+    own()
+
+
+MOVED = """
+from my_nets.layers import MyNet
+
+from freqai_lstm_plugins.freqai import SequenceRegressorModel
+
+
+class MyOwnLSTM(SequenceRegressorModel):
+    def build_net(self, n_features, n_targets):
+        import my_sizes
+
+        return MyNet(n_features, n_targets, **self.model_kwargs)
+"""
+
+
+@pytest.mark.parametrize("changed", ["my_nets/layers.py", "my_nets/__init__.py", "my_sizes.py"])
+def test_a_change_in_what_a_net_imports_is_refused(own, tmp_path, monkeypatch, changed):
+    folder = tmp_path / "freqaimodels"
+    (folder / "my_nets").mkdir()
+    (folder / "my_nets" / "__init__.py").write_text("WIDTH = 1\n")
+    (folder / "my_nets" / "layers.py").write_text(OWN_MODEL.split("class MyOwn")[0])
+    (folder / "my_sizes.py").write_text("WIDTH = 2\n")
+    (folder / "MyOwnLSTM.py").write_text(MOVED)
+    own()
+    known = json.loads(record(tmp_path).read_text())["sources"]
+    assert set(known) == {
+        f"freqaimodels/{name}"
+        for name in ("MyOwnLSTM.py", "my_nets/__init__.py", "my_nets/layers.py", "my_sizes.py")
+    }
+    path = folder / changed
+    path.write_text(path.read_text() + "\nMORE = 3\n")
+    for name in ("my_nets", "my_nets.layers"):
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(OperationalException, match=f"source freqaimodels/{changed}"):
+        own()
+    for name in ("my_nets", "my_nets.layers"):
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_class_that_only_names_a_net_of_ours_has_no_source(tmp_path):
+    make_model(tmp_path)
+    assert json.loads(record(tmp_path).read_text())["sources"] == {}
+
+
+def test_a_record_without_sources_takes_those_of_now(own, tmp_path):
+    own()
+    settings = json.loads(record(tmp_path).read_text())
+    del settings["sources"]
+    record(tmp_path).write_text(json.dumps(settings))
+    edit(tmp_path, "nn.LSTM", "nn.GRU")
+    own()
+    edit(tmp_path, "nn.GRU", "nn.LSTM")
+    with pytest.raises(OperationalException, match="source freqaimodels/MyOwnLSTM"):
+        own()
+
+
+def test_a_pair_whose_weights_no_longer_fit_the_net_is_trained_again_at_once(own, tmp_path, caplog):
     frame = make_frame(300)
     train(own(), frame)
-    # As if the user had edited the net, which no record of settings shows.
-    path = tmp_path / "freqaimodels" / "MyOwnLSTM.py"
-    path.write_text(OWN_MODEL.replace("nn.Linear(width, n_targets)", "nn.Linear(width, 7)"))
+    # As an earlier version recorded it, without the source.
+    settings = json.loads(record(tmp_path).read_text())
+    del settings["sources"]
+    record(tmp_path).write_text(json.dumps(settings))
+    edit(tmp_path, "nn.Linear(width, n_targets)", "nn.Linear(width, 7)")
     edited = own()
-    with pytest.raises(OperationalException, match=r"do not fit the net 'MyOwnLSTM'.*out\.weight"):
-        predict(edited, frame)
+    assert "BTC/USDT again, its saved model is unusable" in caplog.text
+    assert "do not fit the net 'MyOwnLSTM'" in caplog.text
+    assert edited.dd.pair_dict["BTC/USDT"]["trained_timestamp"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"hidden_dim": 64, "n_layer": 2},
+            r"argument 'hidden_dim'. .* gives hidden_dim, n_layer, and MyNet takes n_f.*, width\.",
+        ),
+        ({"n_features": 3}, "multiple values for argument 'n_features'"),
+    ],
+)
+def test_a_constructor_that_does_not_take_the_settings_is_refused_at_the_start(
+    own, kwargs, message
+):
+    with pytest.raises(OperationalException, match=message) as caught:
+        own(freqai__model_training_parameters__model_kwargs=kwargs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_argument_is_refused_at_the_start(own, tmp_path):
+    edit(tmp_path, "width=8", "width, heads")
+    with pytest.raises(OperationalException, match=r"missing 1 required .*'heads'.*gives width"):
+        own()
+
+
+def test_a_net_that_cannot_be_tried_beforehand_is_left_to_its_training(own, tmp_path):
+    edit(tmp_path, "super().__init__()", "super().__init__()\n        assert n_features == 3")
+    train(own(), make_frame(300))
+
+
+def test_trying_a_net_draws_no_random_number(own):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    own()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_model_without_a_net_says_what_to_override(tmp_path):
@@ -134,8 +261,7 @@ def test_a_model_without_a_net_says_what_to_override(tmp_path):
         "from freqai_lstm_plugins.freqai import SequenceRegressorModel\n\n\n"
         "class Empty(SequenceRegressorModel):\n    pass\n"
     )
-    model = make_model(
-        tmp_path, freqaimodel="Empty", freqai__model_training_parameters__model_kwargs={}
-    )
-    with pytest.raises(ValueError, match="Empty must override build_net"):
-        train(model, make_frame(300))
+    with pytest.raises(OperationalException, match="Empty must override build_net"):
+        make_model(
+            tmp_path, freqaimodel="Empty", freqai__model_training_parameters__model_kwargs={}
+        )

@@ -63,6 +63,16 @@ class ClassStrategy(SmallStrategy):
         return dataframe.assign(**{"&-direction": direction})
 
 
+SETTINGS: dict[str, Any] = {
+    "timeframe": TIMEFRAME,
+    "freqai__feature_parameters__include_timeframes": [TIMEFRAME],
+    "freqai__feature_parameters__indicator_periods_candles": [8],
+    "freqai__feature_parameters__include_shifted_candles": 0,
+    "freqai__feature_parameters__label_period_candles": HORIZON,
+    "freqai__model_training_parameters__trainer_kwargs__n_epochs": 2,
+}
+
+
 class _Provider:
     runmode = RunMode.BACKTEST
 
@@ -85,20 +95,22 @@ def backtest(
     first = candles["date"].iloc[0].ceil("D") + pd.Timedelta(days=train_days)
     last = (candles["date"].iloc[-1] + pd.Timedelta(TIMEFRAME.replace("m", "min"))).floor("D")
     settings = {
-        "timeframe": TIMEFRAME,
+        **SETTINGS,
         "timerange": f"{first:%Y%m%d}-{last:%Y%m%d}",
         "freqai__train_period_days": train_days,
         "freqai__backtest_period_days": slice_days,
-        "freqai__feature_parameters__include_timeframes": [TIMEFRAME],
-        "freqai__feature_parameters__indicator_periods_candles": [8],
-        "freqai__feature_parameters__include_shifted_candles": 0,
-        "freqai__feature_parameters__label_period_candles": HORIZON,
-        "freqai__model_training_parameters__trainer_kwargs__n_epochs": 2,
     }
     model = make_model(folder, live=False, **{**settings, **changes})
+    return run(model, candles, strategy), model
+
+
+def run(
+    model: Any, candles: pd.DataFrame, strategy: type[SmallStrategy] = SmallStrategy
+) -> pd.DataFrame:
+    """Backtest one more pair's candles with a model that `backtest` made."""
     built = strategy(model.config)
     built.dp, built.freqai = _Provider(), model
-    return model.start(candles.copy(), {"pair": PAIR}, built), model
+    return model.start(candles.copy(), {"pair": PAIR}, built)
 
 
 def weights(folder: Path) -> dict[str, bytes]:

@@ -165,7 +165,7 @@ def test_trees_stop_at_the_best_validation_loss(name):
     data.valid.targets.copy_(torch.randn(data.valid.targets.shape))
     seen = []
     model = LEARNERS[name]().fit_windows(data, on_epoch=seen.append)
-    history = model.history
+    history = model.history_
     assert [epoch.number for epoch in seen] == list(range(1, len(history.epochs) + 1))
     losses = [epoch.valid_loss for epoch in history.epochs]
     assert history.best_epoch == int(np.argmin(losses)) + 1 < len(losses)
@@ -199,8 +199,8 @@ def test_a_margin_is_the_same_for_every_row():
 
 def test_ridge_takes_the_penalty_of_the_least_validation_loss():
     model = Ridge().fit_windows(prepared())
-    losses = [epoch.valid_loss for epoch in model.history.epochs]
-    assert model.history.best_epoch == int(np.argmin(losses)) + 1
+    losses = [epoch.valid_loss for epoch in model.history_.epochs]
+    assert model.history_.best_epoch == int(np.argmin(losses)) + 1
     assert model.require_fitted().learned[0][0]["alpha"] == 1e-4 or min(losses) < losses[0]
 
 

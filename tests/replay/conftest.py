@@ -20,8 +20,8 @@ def get() -> Callable[..., Answer]:
     # Without a proxy handler, for a proxy of the environment cannot reach this machine's loopback.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def ask(url: str, endpoint: str, **query: object) -> Answer:
-        address = f"{url}/api/v3/{endpoint}?{urllib.parse.urlencode(query)}"
+    def ask(url: str, endpoint: str, api: str = "api/v3", **query: object) -> Answer:
+        address = f"{url}/{api}/{endpoint}?{urllib.parse.urlencode(query)}"
         try:
             with opener.open(address, timeout=10) as response:
                 return response.status, json.load(response)

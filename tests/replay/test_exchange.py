@@ -237,9 +237,13 @@ def test_an_impossible_port_is_named(market: dict[str, Candles]) -> None:
         ReplayExchange(market, "5m", port=70_000).__enter__()
 
 
-def test_pairs_that_are_not_spot_are_refused(market: dict[str, Candles]) -> None:
-    with pytest.raises(ReplayError, match="no spot pair"):
-        ReplayExchange({"BTC/USDT:USDT": market["BTC/USDT"]}, "5m")
+@pytest.mark.parametrize("pair", ["BTCUSDT", "BTC/", "BTC/USD:BTC", "BTC/USDT:", "A/B/C"])
+def test_what_is_no_pair_is_refused(market: dict[str, Candles], pair: str) -> None:
+    with pytest.raises(ReplayError, match="is no pair: write it like BTC/USDT"):
+        ReplayExchange({pair: market["BTC/USDT"]}, "5m")
+
+
+def test_no_pair_at_all_is_refused() -> None:
     with pytest.raises(ReplayError, match="at least one pair"):
         ReplayExchange({}, "5m")
 

@@ -8,7 +8,9 @@ from freqai_lstm_plugins.replay import exchange_overlay, write_overlay
 
 def test_the_overlay_sends_every_request_to_the_replay_exchange() -> None:
     exchange = exchange_overlay("http://127.0.0.1:81", ["BTC/USDT"])["exchange"]
-    assert set(exchange["ccxt_config"]["urls"]["api"].values()) == {"http://127.0.0.1:81/api/v3"}
+    addresses = exchange["ccxt_config"]["urls"]["api"]
+    assert addresses["public"] == addresses["private"] == "http://127.0.0.1:81/api/v3"
+    assert all(address.startswith("http://127.0.0.1:81/") for address in addresses.values())
     assert exchange["pair_whitelist"] == ["BTC/USDT"]
     assert exchange["only_from_ccxt"] is True
     assert exchange["enable_ws"] is False

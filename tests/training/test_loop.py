@@ -91,11 +91,63 @@ def test_the_last_partial_batch_is_trained_on():
     assert seen == [1, 32, 32, 6]
 
 
-def test_steps_count_as_epochs_of_that_many_batches():
+@pytest.mark.parametrize("supervision", ["exact", "dense"])
+@pytest.mark.parametrize("n_steps", [1, 5, 23])
+def test_training_stops_after_exactly_n_steps_in_the_middle_of_an_epoch_too(supervision, n_steps):
+    windows = window_set(90)
+    config = {"max_epochs": None, "n_steps": n_steps, "batch_size": 8, "supervision": supervision}
+    _, trained = train(windows, window_set(20, seed=1), patience=0, lr_schedule="cosine", **config)
+    steps = {float(entry["step"]) for entry in trained.optimizer_state["state"].values()}
+    assert steps == {float(n_steps)}
+    # 12 batches of 8 windows, or some 12 of 2 sequences of 4 targets.
+    assert len(trained.history.epochs) == (1 if n_steps < 12 else 2)
+
+
+def test_the_loss_of_an_epoch_cut_short_is_that_of_the_windows_it_saw():
+    windows = window_set(64, targets=torch.full((64, 1), 3.0))
+    options = {"learning_rate": 1e-9, "batch_size": 8}
+    _, whole = train(windows, max_epochs=1, **options)
+    _, cut = train(windows, max_epochs=None, n_steps=2, **options)
+    assert cut.history.best_loss == pytest.approx(whole.history.best_loss, rel=0.2)
+
+
+def test_epochs_at_most_are_those_that_the_steps_begin():
     config = TrainConfig(max_epochs=None, n_steps=100, batch_size=32)
-    assert count_epochs(config, 64) == 50
-    assert count_epochs(config, 65) == 33
-    assert count_epochs(config, 10**6) == 1
+    assert count_epochs(config, window_set(64)) == 50
+    assert count_epochs(config, window_set(65)) == 34
+    assert count_epochs(config, window_set(3201)) == 1
+    assert count_epochs(TrainConfig(max_epochs=7), window_set(3)) == 7
+    # 64 windows in a row are 17 sequences, begun in the middle of a tile, of 8 sequences a batch.
+    dense = TrainConfig(max_epochs=None, n_steps=100, batch_size=32, supervision="dense")
+    assert count_epochs(dense, window_set(64)) == 34
+
+
+def test_a_callback_that_answers_true_ends_the_training_with_the_best_weights():
+    noise = torch.randn(16, 1, generator=torch.Generator().manual_seed(9))
+    valid, net = window_set(64, seed=1), small_net()
+    trained = fit(
+        net,
+        window_set(16, targets=noise),
+        valid,
+        TrainConfig(max_epochs=60, patience=0, learning_rate=0.02),
+        on_epoch=lambda epoch: epoch.number == 30,
+    )
+    losses = [epoch.valid_loss for epoch in trained.history.epochs]
+    assert len(losses) == 30
+    assert trained.history.best_epoch == int(np.argmin(losses)) + 1 < 30
+    assert mean_loss(net, valid) == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_a_callback_that_raises_ends_the_training_and_the_model_stays_as_it_was():
+    def fail(epoch):
+        raise KeyError(epoch.number)
+
+    before = torch.get_num_threads()
+    model = SequenceRegressor("lstm", W, hidden_size=4, max_epochs=3, num_threads=2)
+    with pytest.raises(KeyError):
+        model.fit_windows(window_set(40), None, list("abc"), ["y"], on_epoch=fail)
+    assert not model.is_fitted
+    assert torch.get_num_threads() == before
 
 
 def test_a_weight_of_zero_takes_a_window_out_of_the_loss():

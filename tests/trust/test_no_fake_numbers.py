@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.replay import aggregate, read_candles, synthetic_market
-from tests.e2e.bot import REAL_CANDLES
+from tests.e2e.bot import real_candles
 from tests.freqai.host import PAIR, WINDOW
 from tests.freqai.walk import PER_DAY, SmallStrategy, backtest
 
@@ -16,9 +16,10 @@ TRAIN_DAYS = 3
 
 
 def candles() -> pd.DataFrame:
-    """Return 15m candles: real ones where they are at hand, made-up ones elsewhere."""
-    if REAL_CANDLES.is_dir():
-        market = aggregate(read_candles(REAL_CANDLES, [PAIR], "5m")[PAIR], "5m", "15m")
+    """Return 15m candles: real ones where the caller names some, made-up ones else."""
+    folder = real_candles()
+    if folder is not None:
+        market = aggregate(read_candles(folder, [PAIR], "5m")[PAIR], "5m", "15m")
         days = market["date"].dt.floor("D")
         return market[days.isin(days.unique()[-DAYS - 1 : -1])].reset_index(drop=True)
     return synthetic_market([PAIR], "15m", DAYS * PER_DAY, seed=3)[PAIR]

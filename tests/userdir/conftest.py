@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
+import importlib
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
@@ -53,14 +54,18 @@ class FakeProvider:
         return self.analyzed, datetime(2025, 6, 2, tzinfo=UTC)
 
 
+def load_strategy(name: str) -> ModuleType:
+    """Import a strategy's file with its folder among those of imports, as freqtrade does."""
+    sys.path.insert(0, str(STRATEGY_FILE.parent))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(STRATEGY_FILE.parent))
+
+
 @pytest.fixture(scope="session")
 def module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(STRATEGY_FILE.stem, STRATEGY_FILE)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return load_strategy("LeaFreqAIStrategy")
 
 
 @pytest.fixture
@@ -70,6 +75,7 @@ def config(tmp_path: Path) -> dict[str, Any]:
     return {
         **copy.deepcopy(written),
         "original_config": written,
+        "timerange": "20250602-20250701",
         "user_data_dir": tmp_path,
         "config_files": [str(CONFIG_FILE)],
     }

@@ -13,7 +13,8 @@ from freqtrade.enums import RunMode
 from .conftest import make_candles
 
 LABEL = "&-forward_return"
-GATES = ["trusted", "profitable", "unusual", "trend", "volume"]
+LOWER, UPPER = f"{LABEL}_lower", f"{LABEL}_upper"
+GATES = ["trusted", "profitable", "trend", "volume", "unusual"]
 
 
 @pytest.fixture
@@ -244,15 +245,24 @@ def test_durations_follow_the_timeframe(strategy):
     assert strategy.informative_pairs() == [("BTC/USDT", "1m")]
 
 
-def test_every_plotted_column_exists(strategy):
+@pytest.mark.parametrize("interval", [None, 0.8])
+def test_every_plotted_column_exists(strategy, interval):
+    training = strategy.config["freqai"]["model_training_parameters"]["trainer_kwargs"]
+    training["interval"] = interval
     strategy.dp.candles["BTC/USDT", "5m"] = make_candles(300, seed=1)
     predicted = {LABEL: 0.5, f"{LABEL}_mean": 0.0, f"{LABEL}_std": 0.1, "do_predict": 1}
+    if interval:
+        predicted |= {LOWER: 0.1, UPPER: 0.9}
     strategy.freqai = SimpleNamespace(start=lambda frame, *_: frame.assign(**predicted))
     frame = strategy.populate_indicators(make_candles(300), {"pair": "ETH/USDT"})
     frame = strategy.populate_entry_trend(frame, {"pair": "ETH/USDT"})
     frame = strategy.populate_exit_trend(frame, {"pair": "ETH/USDT"})
     plotted = {name for plot in strategy.plot_config["subplots"].values() for name in plot}
     assert plotted <= set(frame.columns)
+    assert ({LOWER, UPPER} <= plotted) == bool(interval)
+    lines = [line for plot in strategy.plot_config["subplots"].values() for line in plot.values()]
+    filled = {line["fill_to"] for line in lines if "fill_to" in line}
+    assert filled == ({UPPER} if interval else set())
 
 
 @pytest.mark.parametrize("runmode", [RunMode.DRY_RUN, RunMode.BACKTEST])
@@ -272,9 +282,6 @@ def test_new_candles_can_be_appended_to_candles_from_disk(strategy, runmode, tmp
     joined = pd.concat([aligned, new.iloc[200:]], ignore_index=True)
     assert joined["date"].dtype == new["date"].dtype
     assert joined["date"].equals(new["date"])
-
-
-LOWER, UPPER = f"{LABEL}_lower", f"{LABEL}_upper"
 
 
 @pytest.fixture

@@ -1,1 +1,30 @@
-"""How recurrent layers run on a CPU."""
+"""How recurrent layers run on a CPU: the door, and nobody goes past it.
+
+`runs_layers` says whether torch's recurrent layers can run by compiled steps where the caller
+stands; `run_layers` and `last_states` then do, with the same numbers but for round-off. `team`
+shares a training's batches among threads, `in_threads` any parts, and `keep_memory` lets steps use
+the same memory again.
+"""
+
+from freqai_lstm_plugins.nets.cpu.engine import (
+    has_cell,
+    knows_layers,
+    last_states,
+    run_layers,
+    runs_layers,
+)
+from freqai_lstm_plugins.nets.cpu.memory import keep_memory
+from freqai_lstm_plugins.nets.cpu.threads import bounded, callers_threads, in_threads, team
+
+__all__ = [
+    "bounded",
+    "callers_threads",
+    "has_cell",
+    "in_threads",
+    "keep_memory",
+    "knows_layers",
+    "last_states",
+    "run_layers",
+    "runs_layers",
+    "team",
+]

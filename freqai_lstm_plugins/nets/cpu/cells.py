@@ -1,77 +1,85 @@
-"""One LSTM or GRU layer on the CPU, with the same equations and weights as torch's.
+"""One LSTM or GRU layer on the CPU by compiled steps, with the same equations as torch's.
 
 torch's own layers spend about half of a training step beside the matrix products. Here all inputs
-are projected at once, inputs that need no gradient get none, and the steps are either compiled
-(`kernels`) or a few operations of torch (`steps`). Results differ from torch's by round-off.
+are projected at once, inputs that need no gradient get none, and the steps are compiled
+(`kernels`). Results differ from torch's by round-off.
 
-Everything is time first: x (W, B, F), states (W, B, H). Weights are those of a torch layer: w_ih
-(G, F), w_hh (G, H), b_ih and b_hh (G,). Gates are ordered as in torch: input, forget, cell, output
-for the LSTM, so G = 4H; reset, update, new for the GRU, so G = 3H.
+Everything is time first: x (W, B, F), states (W, B, H). Weights are those of a torch layer. Gates
+are ordered as in torch: input, forget, cell, output for the LSTM, so G = 4H; reset, update, new for
+the GRU, so G = 3H.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from freqai_lstm_plugins.nets.cpu import steps
+from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
 from freqai_lstm_plugins.nets.cpu.memory import Memory
 from freqai_lstm_plugins.nets.cpu.threads import one_blas_thread
 
-logger = logging.getLogger(__name__)
 
-Weights = Sequence[Tensor]
+class Weights(NamedTuple):
+    """The parameters of one layer.
 
-
-@functools.cache
-def compiled_kernels() -> Any:
-    """Return the module of compiled steps, or None where numba or SciPy is missing or disabled."""
-    try:
-        import numba
-        import scipy.linalg  # noqa: F401  # numba's products
-
-        if numba.config.DISABLE_JIT:
-            return None
-        if (numba_log := logging.getLogger("numba")).level == logging.NOTSET:
-            # It tells each step of a compilation to whoever asked for debug messages of anything.
-            numba_log.setLevel(logging.INFO)
-        from freqai_lstm_plugins.nets.cpu import kernels
-    except ImportError as error:
-        logger.debug("Recurrent layers run by torch alone: %s.", error)
-        return None
-    except Exception as error:  # A numba that does not fit its surroundings raises what it likes.
-        logger.warning("Recurrent layers run by torch alone, as numba fails: %s.", error)
-        return None
-    return kernels
-
-
-def runs_compiled() -> bool:
-    """Whether the calling thread would run the compiled steps.
-
-    They work on one core each. A thread whose torch may use several is better served by torch's
-    operations, whose helpers would otherwise busy the other cores while they wait.
+    Attributes:
+        ih: (G, F) of the inputs.
+        hh: (G, H) of the state.
+        bias_ih: (G,).
+        bias_hh: (G,).
     """
-    return torch.get_num_threads() == 1 and compiled_kernels() is not None
+
+    ih: Tensor
+    hh: Tensor
+    bias_ih: Tensor
+    bias_hh: Tensor
+
+    @property
+    def size(self) -> int:
+        """H."""
+        return self.hh.shape[1]
 
 
-def run_steps(name: str, *arguments: Tensor | int) -> None:
-    """Call a function of `kernels` or of `steps`."""
-    tensors = [item for item in arguments if isinstance(item, Tensor)]
-    if not (runs_compiled() and all(t.dtype in (torch.float32, torch.int64) for t in tensors)):
-        getattr(steps, name)(*arguments)
-        return
-    arrays = [
-        item.detach().contiguous().numpy() if isinstance(item, Tensor) else item
-        for item in arguments
-    ]
-    with one_blas_thread():
-        getattr(compiled_kernels(), name)(*arrays)
+class LSTMTape(NamedTuple):
+    """What an LSTM layer keeps for its gradients.
+
+    Attributes:
+        gates: (W, B, 4H) sigmoids of the gates.
+        cells: (W, B, H).
+        squashed: (W, B, H) tanh of the cells.
+    """
+
+    gates: Tensor
+    cells: Tensor
+    squashed: Tensor
+
+
+class GRUTape(NamedTuple):
+    """What a GRU layer keeps for its gradients.
+
+    Attributes:
+        gates: (W, B, 3H) sigmoids of the gates.
+        recalled: (W, B, H) what the state gives to the new gate before the reset.
+    """
+
+    gates: Tensor
+    recalled: Tensor
+
+
+StepTape = LSTMTape | GRUTape
+
+
+class SumGradients(NamedTuple):
+    """Gradients (W, B, G) of the sums of inputs, and of those of states: the LSTM's are the same.
+
+    A GRU resets what comes from the state alone, so its two differ.
+    """
+
+    by_input: Tensor
+    by_state: Tensor
 
 
 def _doubled(weight: Tensor, size: int) -> Tensor:
@@ -81,12 +89,24 @@ def _doubled(weight: Tensor, size: int) -> Tensor:
     return doubled
 
 
+def _call(kernel: Any, *arguments: Tensor | int) -> None:
+    arrays = [
+        item.detach().contiguous().numpy() if isinstance(item, Tensor) else item
+        for item in arguments
+    ]
+    with one_blas_thread():
+        kernel(*arrays)
+
+
 class RecurrentCell(ABC):
     """A cell's equations over a whole layer: what LSTM and GRU have in common."""
 
     name: ClassVar[str]
-    n_scratch: ClassVar[int]
-    """Tensors (W, B, H) that `back` needs beside gates and states."""
+
+    @classmethod
+    def steps(cls, *, learn: bool) -> Any:
+        """Return the compiled functions, which whoever calls knows to be there."""
+        return compiled_steps(cls.name, learn=learn)
 
     @staticmethod
     @abstractmethod
@@ -98,32 +118,25 @@ class RecurrentCell(ABC):
     def for_state(weights: Weights) -> tuple[Tensor, ...]:
         """Return what a step needs to sum the state: weights (H, G), and a bias of their own."""
 
-    @staticmethod
+    @classmethod
+    @abstractmethod
+    def forward(cls, sums: Tensor, weights: Weights, memory: Memory) -> tuple[Tensor, StepTape]:
+        """Return the states (W, B, H), and what `back` needs, of sums (W, B, G) to lose."""
+
+    @classmethod
     @abstractmethod
     def back(
-        grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], memory: Memory
-    ) -> tuple[Tensor, Tensor]:
-        """Return the gradients (W, B, G) of the sums of the inputs, and of those of the states."""
+        cls, grad_states: Tensor, w_hh: Tensor, states: Tensor, tape: Any, memory: Memory
+    ) -> SumGradients:
+        """Propagate the gradients (W, B, H) of the states through all steps."""
 
     @classmethod
     def project(cls, x: Tensor, weights: Weights, memory: Memory) -> Tensor:
         """Return the sums (N, G) of the inputs (N, F)."""
-        size = weights[1].shape[1]
-        w_in, bias = _doubled(weights[0], size), _doubled(cls.input_bias(weights), size)
+        w_in = _doubled(weights.ih, weights.size)
+        bias = _doubled(cls.input_bias(weights), weights.size)
         out = memory.empty(len(x), len(bias), dtype=x.dtype)
         return torch.addmm(bias, x, w_in.t(), out=out)
-
-    @classmethod
-    def forward(
-        cls, sums: Tensor, weights: Weights, memory: Memory
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the states (W, B, H), and what `back` needs, of sums (W, B, G) to lose."""
-        shape = (*sums.shape[:2], weights[1].shape[1])
-        *scratch, states = (
-            memory.empty(*shape, dtype=sums.dtype) for _ in range(cls.n_scratch + 1)
-        )
-        run_steps(f"{cls.name}_forward", sums, *cls.for_state(weights), *scratch, states)
-        return states, (sums, *scratch)
 
     @classmethod
     def states(
@@ -136,57 +149,95 @@ class RecurrentCell(ABC):
         memory: Memory,
     ) -> Tensor:
         """Return the states (W, B, H) of inputs at `starts` (B,) and `stride` rows on each step."""
-        states = memory.empty(n_steps, len(starts), weights[1].shape[1], dtype=sums.dtype)
-        run_steps(f"{cls.name}_states", sums, starts, stride, *cls.for_state(weights), states)
+        states = memory.empty(n_steps, len(starts), weights.size, dtype=sums.dtype)
+        kernel = cls.steps(learn=False).states
+        _call(kernel, sums, starts, stride, *cls.for_state(weights), states)
         return states
+
+    @classmethod
+    def add_rows(cls, source: Tensor, places: Tensor, target: Tensor) -> None:
+        """Add the rows of source (N, G) to those of target (U, G) that `places` (N,) names."""
+        _call(cls.steps(learn=True).add_rows, source, places, target)
 
 
 class LSTM(RecurrentCell):
     """Gates of input, forget, cell and output; both sums share a bias."""
 
     name = "lstm"
-    n_scratch = 2
 
     @staticmethod
     def input_bias(weights: Weights) -> Tensor:
-        return weights[2] + weights[3]
+        return weights.bias_ih + weights.bias_hh
 
     @staticmethod
     def for_state(weights: Weights) -> tuple[Tensor, ...]:
-        return (_doubled(weights[1], weights[1].shape[1]).t(),)
+        return (_doubled(weights.hh, weights.size).t(),)
 
-    @staticmethod
+    @classmethod
+    def forward(cls, sums: Tensor, weights: Weights, memory: Memory) -> tuple[Tensor, LSTMTape]:
+        shape = (*sums.shape[:2], weights.size)
+        cells, squashed, states = (memory.empty(*shape, dtype=sums.dtype) for _ in range(3))
+        kernel = cls.steps(learn=True).forward
+        _call(kernel, sums, *cls.for_state(weights), cells, squashed, states)
+        return states, LSTMTape(sums, cells, squashed)
+
+    @classmethod
     def back(
-        grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], memory: Memory
-    ) -> tuple[Tensor, Tensor]:
-        gates, cells, squashed = kept
-        grads = memory.over(gates)
-        run_steps("lstm_back", gates, w_hh, cells, squashed, grad_states, grads)
-        return grads, grads
+        cls, grad_states: Tensor, w_hh: Tensor, states: Tensor, tape: LSTMTape, memory: Memory
+    ) -> SumGradients:
+        grads = memory.over(tape.gates)
+        kernel = cls.steps(learn=True).back
+        _call(kernel, tape.gates, w_hh, tape.cells, tape.squashed, grad_states, grads)
+        return SumGradients(grads, grads)
 
 
 class GRU(RecurrentCell):
     """Gates of reset, update and new; the reset comes between the new gate's two sums."""
 
     name = "gru"
-    n_scratch = 1
 
     @staticmethod
     def input_bias(weights: Weights) -> Tensor:
-        return weights[2]
+        return weights.bias_ih
 
     @staticmethod
     def for_state(weights: Weights) -> tuple[Tensor, ...]:
-        return weights[1].t(), weights[3]
+        return weights.hh.t(), weights.bias_hh
 
-    @staticmethod
+    @classmethod
+    def forward(cls, sums: Tensor, weights: Weights, memory: Memory) -> tuple[Tensor, GRUTape]:
+        shape = (*sums.shape[:2], weights.size)
+        recalled, states = (memory.empty(*shape, dtype=sums.dtype) for _ in range(2))
+        kernel = cls.steps(learn=True).forward
+        _call(kernel, sums, *cls.for_state(weights), recalled, states)
+        return states, GRUTape(sums, recalled)
+
+    @classmethod
     def back(
-        grad_states: Tensor, w_hh: Tensor, states: Tensor, kept: Sequence[Tensor], memory: Memory
-    ) -> tuple[Tensor, Tensor]:
-        gates, recalled = kept
-        by_input, by_state = memory.over(gates), memory.empty(*gates.shape, dtype=gates.dtype)
-        run_steps("gru_back", gates, w_hh, recalled, states, grad_states, by_input, by_state)
-        return by_input, by_state
+        cls, grad_states: Tensor, w_hh: Tensor, states: Tensor, tape: GRUTape, memory: Memory
+    ) -> SumGradients:
+        by_input = memory.over(tape.gates)
+        by_state = memory.empty(*tape.gates.shape, dtype=tape.gates.dtype)
+        kernel = cls.steps(learn=True).back
+        _call(kernel, tape.gates, w_hh, tape.recalled, states, grad_states, by_input, by_state)
+        return SumGradients(by_input, by_state)
 
 
 Cell = type[RecurrentCell]
+# By exact class: what a subclass of torch's layers does is unknown here.
+_CELLS: dict[type[nn.Module], Cell] = {nn.LSTM: LSTM, nn.GRU: GRU}
+
+
+def cell_of(recurrent: nn.RNNBase) -> Cell | None:
+    """Return the cell whose equations are those of torch's layers, or None where none is."""
+    is_plain = recurrent.bias and not (recurrent.proj_size or recurrent.bidirectional)
+    return _CELLS.get(type(recurrent)) if is_plain and recurrent.batch_first else None
+
+
+def weights_of(recurrent: nn.RNNBase) -> list[Weights]:
+    """Return the parameters of each layer."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return [
+        Weights(*(getattr(recurrent, f"{name}_l{layer}") for name in names))
+        for layer in range(recurrent.num_layers)
+    ]

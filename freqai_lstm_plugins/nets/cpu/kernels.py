@@ -2,8 +2,10 @@
 
 torch runs a step as a product and ten operations on its gates, each of which reads and writes them
 all, waits for all threads, and hands Python's lock over. Here a step is a product and one pass, on
-one core and without the lock, so that parts of a batch run beside each other. The functions do what
-those of the same names in `steps` do by torch, on contiguous float32 arrays, but for round-off.
+one core and without the lock, so that parts of a batch run beside each other. The functions take
+contiguous float32 arrays. Sums of gates come in, and sigmoids of them stay, as their slopes need
+nothing else: tanh(a) is computed as 2 sigmoid(2a) - 1, so that one loop serves all gates, and
+whoever calls doubles the weights and sums of the gate that has a tanh.
 
 numba compiles them once, in seconds, and keeps the outcome on disk where it may. Products go to
 SciPy's BLAS.
@@ -14,7 +16,7 @@ SciPy's BLAS.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -49,11 +51,37 @@ _ONE, _TWO, _FOUR, _HALF = (np.float32(value) for value in (1, 2, 4, 0.5))
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": _MATH, "error_model": "numpy"}
 
 
-def _compiled(function: Callable[..., None]) -> Callable[..., None]:
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # There is no folder to keep the outcome in.
-        return numba.njit(**_OPTIONS)(function)
+class Kernel:
+    """A function that is compiled, or read from numba's folder, before it is first called.
+
+    Attributes:
+        signature: Types of the arguments. numba would else find them out, and stumble over what it
+            kept, in the middle of a training.
+    """
+
+    def __init__(self, function: Callable[..., None], signature: str) -> None:
+        self.signature = signature
+        try:
+            self._compiled = numba.njit(cache=True, **_OPTIONS)(function)
+        except RuntimeError:  # There is no folder to keep the outcome in.
+            self._compiled = numba.njit(**_OPTIONS)(function)
+
+    def make_ready(self) -> None:
+        """Compile, where that is not done yet.
+
+        Raises:
+            Exception: Whatever numba finds wrong with its folder or with itself.
+        """
+        self._compiled.compile(self.signature)
+
+    def __call__(self, *arrays: Any) -> None:
+        self._compiled(*arrays)
+
+
+def _kernel(signature: str) -> Callable[[Callable[..., None]], Kernel]:
+    short = {"1d": "f4[::1]", "2d": "f4[:, ::1]", "3d": "f4[:, :, ::1]", "places": "i8[::1]"}
+    types = ", ".join(short.get(word, word) for word in signature.split())
+    return lambda function: Kernel(function, f"void({types})")
 
 
 def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,11 +124,19 @@ def _lstm_row(
         state[j] = out[j] * short[j]
 
 
-@_compiled
+@_kernel("3d 2d 3d 3d 3d")
 def lstm_forward(
     gates: Floats, w_state: Floats, cells: Floats, squashed: Floats, states: Floats
 ) -> None:
-    """As `steps.lstm_forward`."""
+    """Run an LSTM layer from a zero state.
+
+    Args:
+        gates: (W, B, 4H) sums of the inputs; becomes the sigmoids. The cell gate's are doubled.
+        w_state: (H, 4H) weights of the state; the cell gate's are doubled.
+        cells: (W, B, H), written.
+        squashed: (W, B, H) tanh of the cells, written.
+        states: (W, B, H), written.
+    """
     batch, size = states.shape[1:]
     products = np.zeros((batch, 4 * size), np.float32)
     start = np.zeros(size, np.float32)
@@ -119,11 +155,19 @@ def lstm_forward(
             )
 
 
-@_compiled
+@_kernel("2d places i8 2d 3d")
 def lstm_states(
     inputs: Floats, starts: Places, stride: int, w_state: Floats, states: Floats
 ) -> None:
-    """As `steps.lstm_states`."""
+    """Run an LSTM layer from a zero state, and keep nothing for gradients.
+
+    Args:
+        inputs: (N, 4H) sums of the inputs; the cell gate's are doubled.
+        starts: (B,) rows of `inputs` at which the batch's first step is.
+        stride: Rows from one step to the next.
+        w_state: As in `lstm_forward`.
+        states: (W, B, H), written.
+    """
     batch, size = states.shape[1:]
     products = np.zeros((batch, 4 * size), np.float32)
     cells = np.zeros((batch, size), np.float32)
@@ -136,7 +180,7 @@ def lstm_states(
             _lstm_row(gate, products[b], cells[b], cells[b], short, states[step, b])
 
 
-@_compiled
+@_kernel("3d 2d 3d 3d 3d 3d")
 def lstm_back(
     gates: Floats,
     w_hh: Floats,
@@ -145,7 +189,16 @@ def lstm_back(
     grad_states: Floats,
     grads: Floats,
 ) -> None:
-    """As `steps.lstm_back`."""
+    """Propagate gradients through all steps of `lstm_forward`.
+
+    Args:
+        gates: (W, B, 4H) from `lstm_forward`.
+        w_hh: (4H, H) weights of the state, none doubled.
+        cells: (W, B, H) from `lstm_forward`.
+        squashed: (W, B, H) from `lstm_forward`.
+        grad_states: (W, B, H) gradients of the states by what uses them outside the layer.
+        grads: (W, B, 4H) gradients of the sums before any was doubled, written; may be `gates`.
+    """
     batch, size = cells.shape[1:]
     by_later = np.zeros((batch, size), np.float32)
     grad_cells = np.zeros((batch, size), np.float32)
@@ -202,11 +255,19 @@ def _gru_row(
         state[j] = tanh + update[j] * (old[j] - tanh)
 
 
-@_compiled
+@_kernel("3d 2d 1d 3d 3d")
 def gru_forward(
     gates: Floats, w_state: Floats, b_hh: Floats, recalled: Floats, states: Floats
 ) -> None:
-    """As `steps.gru_forward`."""
+    """Run a GRU layer from a zero state.
+
+    Args:
+        gates: (W, B, 3H) sums of the inputs; becomes the sigmoids. The new gate's are doubled.
+        w_state: (H, 3H) weights of the state, none doubled.
+        b_hh: (3H,) their bias.
+        recalled: (W, B, H) product of the state with the new gate's weights, and bias, written.
+        states: (W, B, H), written.
+    """
     batch, size = states.shape[1:]
     products = np.zeros((batch, 3 * size), np.float32)
     start = np.zeros(size, np.float32)
@@ -218,11 +279,20 @@ def gru_forward(
             _gru_row(gates[step, b], products[b], b_hh, old, recalled[step, b], states[step, b])
 
 
-@_compiled
+@_kernel("2d places i8 2d 1d 3d")
 def gru_states(
     inputs: Floats, starts: Places, stride: int, w_state: Floats, b_hh: Floats, states: Floats
 ) -> None:
-    """As `steps.gru_states`."""
+    """Run a GRU layer from a zero state, and keep nothing for gradients.
+
+    Args:
+        inputs: (N, 3H) sums of the inputs; the new gate's are doubled.
+        starts: (B,) rows of `inputs` at which the batch's first step is.
+        stride: Rows from one step to the next.
+        w_state: As in `gru_forward`.
+        b_hh: (3H,).
+        states: (W, B, H), written.
+    """
     batch, size = states.shape[1:]
     products = np.zeros((batch, 3 * size), np.float32)
     start = np.zeros(size, np.float32)
@@ -236,7 +306,7 @@ def gru_states(
             _gru_row(gate, products[b], b_hh, old, recalled, states[step, b])
 
 
-@_compiled
+@_kernel("3d 2d 3d 3d 3d 3d 3d")
 def gru_back(
     gates: Floats,
     w_hh: Floats,
@@ -246,7 +316,18 @@ def gru_back(
     by_input: Floats,
     by_state: Floats,
 ) -> None:
-    """As `steps.gru_back`."""
+    """Propagate gradients through all steps of `gru_forward`.
+
+    Args:
+        gates: (W, B, 3H) from `gru_forward`.
+        w_hh: (3H, H) weights of the state.
+        recalled: (W, B, H) from `gru_forward`.
+        states: (W, B, H) from `gru_forward`.
+        grad_states: (W, B, H) gradients of the states by what uses them outside the layer.
+        by_input: (W, B, 3H) gradients of the inputs' sums before any was doubled, written; may be
+            `gates`.
+        by_state: (W, B, 3H) gradients of the states' products, written.
+    """
     batch, size = states.shape[1:]
     by_later = np.zeros((batch, size), np.float32)
     passed_by = np.zeros((batch, size), np.float32)
@@ -284,10 +365,25 @@ def gru_back(
             np.dot(by_state[step], w_hh, by_later)
 
 
-@_compiled
+@_kernel("2d places 2d")
 def add_rows(source: Floats, places: Places, target: Floats) -> None:
-    """As `steps.add_rows`."""
+    """Add the rows of source (N, G) to those of target (U, G) that `places` (N,) names."""
     for n in range(len(source)):
         row, total = source[n], target[places[n]]
         for j in range(len(row)):
             total[j] += row[j]
+
+
+class Steps(NamedTuple):
+    """The kernels of one cell."""
+
+    states: Kernel
+    forward: Kernel
+    back: Kernel
+    add_rows: Kernel
+
+
+STEPS = {
+    "lstm": Steps(lstm_states, lstm_forward, lstm_back, add_rows),
+    "gru": Steps(gru_states, gru_forward, gru_back, add_rows),
+}

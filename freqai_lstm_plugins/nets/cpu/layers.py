@@ -1,4 +1,4 @@
-"""Stacked LSTM and GRU layers on the CPU, in parts of a batch that run beside each other.
+"""Stacked LSTM and GRU layers by compiled steps, in parts of a batch that run beside each other.
 
 Everything is time first: states (W, B, H). See `cells` for weights and gates.
 """
@@ -6,7 +6,7 @@ Everything is time first: states (W, B, H). See `cells` for weights and gates.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from freqai_lstm_plugins.data.arrays import chunks
 from freqai_lstm_plugins.data.windows import RowWindows
-from freqai_lstm_plugins.nets.cpu.cells import Cell, Weights, run_steps
+from freqai_lstm_plugins.nets.cpu.cells import Cell, StepTape, SumGradients, Weights
 from freqai_lstm_plugins.nets.cpu.memory import Memory, current_memory
 from freqai_lstm_plugins.nets.cpu.threads import in_threads, n_workers
 
@@ -22,6 +22,35 @@ from freqai_lstm_plugins.nets.cpu.threads import in_threads, n_workers
 SMALLEST_PART = 32
 # Numbers that a prediction holds of a layer's sums at once: 8 MB.
 MOST_SUMS = 2**21
+
+
+class LayerTape(NamedTuple):
+    """What one layer keeps of one part of a batch, until its gradients are computed.
+
+    Attributes:
+        inputs: (N, F) what met the weights of the inputs, each row once.
+        states: (W, B, H).
+        steps: What the cell keeps.
+    """
+
+    inputs: Tensor
+    states: Tensor
+    steps: StepTape
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield from (self.inputs, self.states, *self.steps)
+
+
+class PartTape(NamedTuple):
+    """What one part of a batch keeps.
+
+    Attributes:
+        places: (W, B) where each step's input is among the first layer's; None where in order.
+        layers: The lowest layer first.
+    """
+
+    places: Tensor | None
+    layers: list[LayerTape]
 
 
 class RecurrentLayers(torch.autograd.Function):
@@ -38,85 +67,115 @@ class RecurrentLayers(torch.autograd.Function):
         ctx: Any, cell: Cell, x: Tensor | RowWindows, masks: Tensor | None, *weights: Tensor
     ) -> Tensor:
         """Run all layers."""
-        layers = [weights[first : first + 4] for first in range(0, len(weights), 4)]
-        batch, n_steps, _ = x.shape
-        memory = current_memory()
-
-        def run(part: slice) -> tuple[list[Tensor], Tensor | None]:
-            inputs, places = _inputs(x, part, memory)
-            found: list[Tensor] = []
-            for layer, own in enumerate(layers):
-                if layer and masks is not None:
-                    dropped = memory.empty(*inputs.shape, dtype=inputs.dtype)
-                    mask = masks[layer - 1, :, part]
-                    torch.mul(inputs.view(mask.shape), mask, out=dropped.view(mask.shape))
-                    inputs = dropped
-                sums = cell.project(inputs, own, memory)
-                if not layer and places is not None:
-                    each_step = memory.empty(places.numel(), sums.shape[1], dtype=sums.dtype)
-                    torch.index_select(sums, 0, places.flatten(), out=each_step)
-                    memory.put(sums)
-                    sums = each_step
-                states, needed = cell.forward(sums.view(n_steps, -1, sums.shape[1]), own, memory)
-                found += [inputs, states, *needed]
-                inputs = states.flatten(0, 1)
-            return found, places
-
-        size = max(-(-batch // n_workers()), SMALLEST_PART)
-        parts = list(chunks(batch, size))
-        every = in_threads(run, parts)
-        ctx.cell, ctx.parts, ctx.memory, ctx.n_weights = cell, parts, memory, len(weights)
-        ctx.places, ctx.is_spent = [places for _, places in every], False
-        kept = (tensor for found, _ in every for tensor in found)
-        ctx.save_for_backward(masks, *weights, *kept)
+        layers, memory = _by_layer(weights), current_memory()
+        batch = x.shape[0]
+        parts = list(chunks(batch, max(-(-batch // n_workers()), SMALLEST_PART)))
+        tapes = in_threads(lambda part: _run_part(cell, x, part, masks, layers, memory), parts)
+        ctx.cell, ctx.parts, ctx.memory, ctx.tapes = cell, parts, memory, tapes
+        ctx.is_spent = False
+        ctx.save_for_backward(masks, *weights)
         # The output is a copy: what is kept must not leave.
-        return torch.cat([found[-2 - cell.n_scratch] for found, _ in every], dim=1)
+        return torch.cat([tape.layers[-1].states for tape in tapes], dim=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Any, ...]:
         """Propagate through all layers and steps."""
-        masks, *saved = ctx.saved_tensors
-        weights, kept = saved[: ctx.n_weights], saved[ctx.n_weights :]
-        needs_x = ctx.needs_input_grad[1]
-        n_layers, each = len(weights) // 4, 3 + ctx.cell.n_scratch
+        masks, *weights = ctx.saved_tensors
+        layers, needs_x = _by_layer(weights), ctx.needs_input_grad[1]
+        kept = [item for tape in ctx.tapes for layer in tape.layers for item in layer.tensors()]
         memory = ctx.memory.borrow(kept)
         if ctx.is_spent and memory is not ctx.memory:
+            # In memory that is used again, gradients took the place of the gates.
             raise RuntimeError("Gradients of one result can be computed once inside keep_memory().")
         ctx.is_spent = True
 
-        def run(numbered: tuple[int, slice]) -> tuple[Tensor | None, list[Tensor]]:
+        def run(numbered: tuple[int, slice]) -> tuple[Tensor | None, list[Weights]]:
             number, part = numbered
-            mine = kept[number * n_layers * each : (number + 1) * n_layers * each]
+            own = None if masks is None else masks[:, :, part]
             above = grad_states[:, part]
-            grad = memory.empty(*above.shape, dtype=above.dtype).copy_(above)
-            found: list[Tensor] = []
-            for layer in range(n_layers - 1, -1, -1):
-                w_ih, w_hh = weights[4 * layer : 4 * layer + 2]
-                inputs, states, *needed = mine[layer * each : (layer + 1) * each]
-                by_input, by_state = ctx.cell.back(grad, w_hh, states, needed, memory)
-                by_row = by_input.flatten(0, 1)
-                if not layer and (places := ctx.places[number]) is not None:
-                    by_row = memory.empty(len(inputs), by_row.shape[1], dtype=by_row.dtype).zero_()
-                    run_steps("add_rows", by_input.flatten(0, 1), places.flatten(), by_row)
-                found = _weight_gradients(inputs, states, by_row, by_state) + found
-                if not (layer or needs_x):
-                    return None, found
-                grad = memory.empty(*by_state.shape[:2], w_ih.shape[1], dtype=w_ih.dtype)
-                torch.mm(by_row, w_ih, out=grad.flatten(0, 1))
-                if layer and masks is not None:
-                    grad.mul_(masks[layer - 1, :, part])
-            return grad, found
+            return _part_back(ctx.cell, above, ctx.tapes[number], own, layers, needs_x, memory)
 
         every = in_threads(run, list(enumerate(ctx.parts)))
         by_part = [grad.transpose(0, 1) for grad, _ in every if grad is not None]
         grad_x = torch.cat(by_part) if needs_x else None
         memory.give_back()
-        totals = every[0][1]
+        totals = [grad for layer in every[0][1] for grad in layer]
         for _, found in every[1:]:
-            for total, grad in zip(totals, found, strict=True):
+            for total, grad in zip(totals, (g for layer in found for g in layer), strict=True):
                 total += grad
         return None, grad_x, None, *totals
+
+
+def _by_layer(weights: Sequence[Tensor]) -> list[Weights]:
+    return [Weights(*weights[first : first + 4]) for first in range(0, len(weights), 4)]
+
+
+def _run_part(
+    cell: Cell,
+    x: Tensor | RowWindows,
+    part: slice,
+    masks: Tensor | None,
+    layers: Sequence[Weights],
+    memory: Memory,
+) -> PartTape:
+    inputs, places = _inputs(x, part, memory)
+    tapes: list[LayerTape] = []
+    for number, weights in enumerate(layers):
+        if number and masks is not None:
+            inputs = _masked(inputs, masks[number - 1, :, part], memory)
+        sums = cell.project(inputs, weights, memory)
+        if not number and places is not None:
+            sums = _each_step(sums, places, memory)
+        states, tape = cell.forward(sums.view(x.shape[1], -1, sums.shape[1]), weights, memory)
+        tapes.append(LayerTape(inputs, states, tape))
+        inputs = states.flatten(0, 1)
+    return PartTape(places, tapes)
+
+
+def _masked(inputs: Tensor, mask: Tensor, memory: Memory) -> Tensor:
+    dropped = memory.empty(*inputs.shape, dtype=inputs.dtype)
+    torch.mul(inputs.view(mask.shape), mask, out=dropped.view(mask.shape))
+    return dropped
+
+
+def _each_step(sums: Tensor, places: Tensor, memory: Memory) -> Tensor:
+    """Spread the sums (U, G) of the rows that are used over the steps (W B, G) that use them."""
+    spread = memory.empty(places.numel(), sums.shape[1], dtype=sums.dtype)
+    torch.index_select(sums, 0, places.flatten(), out=spread)
+    memory.put(sums)
+    return spread
+
+
+def _part_back(
+    cell: Cell,
+    above: Tensor,
+    tape: PartTape,
+    masks: Tensor | None,
+    layers: Sequence[Weights],
+    needs_x: bool,
+    memory: Memory,
+) -> tuple[Tensor | None, list[Weights]]:
+    """Return the gradients of one part's x (W, B, F), where it needs any, and of all weights."""
+    grad = memory.empty(*above.shape, dtype=above.dtype).copy_(above)
+    found: list[Weights] = []
+    for number in range(len(layers) - 1, -1, -1):
+        own = tape.layers[number]
+        sums = cell.back(grad, layers[number].hh, own.states, own.steps, memory)
+        by_row = sums.by_input.flatten(0, 1)
+        if not number and tape.places is not None:
+            # A row's sum is in many windows: its gradient is the sum of theirs.
+            by_row = memory.empty(len(own.inputs), by_row.shape[1], dtype=by_row.dtype).zero_()
+            cell.add_rows(sums.by_input.flatten(0, 1), tape.places.flatten(), by_row)
+        found.insert(0, _weight_gradients(own, by_row, sums))
+        if not (number or needs_x):
+            return None, found
+        w_ih = layers[number].ih
+        grad = memory.empty(*above.shape[:2], w_ih.shape[1], dtype=w_ih.dtype)
+        torch.mm(by_row, w_ih, out=grad.flatten(0, 1))
+        if number and masks is not None:
+            grad.mul_(masks[number - 1])
+    return grad, found
 
 
 def _inputs(x: Tensor | RowWindows, part: slice, memory: Memory) -> tuple[Tensor, Tensor | None]:
@@ -129,30 +188,20 @@ def _inputs(x: Tensor | RowWindows, part: slice, memory: Memory) -> tuple[Tensor
     return memory.empty(*windows.shape, dtype=x.dtype).copy_(windows).flatten(0, 1), None
 
 
-def _weight_gradients(
-    inputs: Tensor, states: Tensor, by_row: Tensor, by_state: Tensor
-) -> list[Tensor]:
-    """Turn the gradients of sums into those of a layer's four weights.
-
-    Args:
-        inputs: (N, F).
-        states: (W, B, H).
-        by_row: (N, G) gradients of the inputs' sums.
-        by_state: (W, B, G) gradients of the states' sums.
-    """
+def _weight_gradients(tape: LayerTape, by_row: Tensor, sums: SumGradients) -> Weights:
+    """Turn the gradients of sums, and those (N, G) of the inputs' sums by row, into weights'."""
     # The state before the first step is zero, so its product moves no weight.
-    grad_hh = by_state[1:].flatten(0, 1).t() @ states[:-1].flatten(0, 1)
-    flat_state = by_state.flatten(0, 1)
-    grad_bias = by_row.sum(0)
+    grad_hh = sums.by_state[1:].flatten(0, 1).t() @ tape.states[:-1].flatten(0, 1)
+    flat_state, grad_bias = sums.by_state.flatten(0, 1), by_row.sum(0)
     is_same = flat_state.data_ptr() == by_row.data_ptr()
-    bias_by_state = grad_bias.clone() if is_same else flat_state.sum(0)
-    return [by_row.t() @ inputs, grad_hh, grad_bias, bias_by_state]
+    bias_hh = grad_bias.clone() if is_same else flat_state.sum(0)
+    return Weights(by_row.t() @ tape.inputs, grad_hh, grad_bias, bias_hh)
 
 
 def all_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
     """Run stacked layers and keep nothing for gradients: x (B, W, F) -> states (W, B, H)."""
     batch, n_steps, _ = x.shape
-    found = x.new_empty(n_steps, batch, layers[-1][1].shape[1])
+    found = x.new_empty(n_steps, batch, layers[-1].size)
     for block in _blocks(batch, n_steps, layers):
         memory = current_memory().borrow()
         found[:, block] = _run_layers(cell, x[block].transpose(0, 1), layers, memory)
@@ -160,48 +209,23 @@ def all_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
     return found
 
 
-def last_states_over_rows(
-    cell: Cell, rows: Tensor, ends: Tensor, window: int, layers: Sequence[Weights]
-) -> Tensor:
-    """Run stacked layers over windows that share rows; arguments as in `states_over_rows`.
+def last_states_over_rows(cell: Cell, windows: RowWindows, layers: Sequence[Weights]) -> Tensor:
+    """Run stacked layers over windows that share rows, each of which is projected once.
 
     Returns:
-        (B, H) last states of the last layer.
+        (B, H) last states of the last layer; nothing is kept for gradients.
     """
-    found = rows.new_empty(len(ends), layers[-1][1].shape[1])
+    rows, ends, window = windows
+    found = rows.new_empty(len(ends), layers[-1].size)
     for block in _blocks(len(ends), window, layers):
         memory = current_memory().borrow()
-        states = _first_states(cell, rows, ends[block], window, layers[0], memory)
+        first = int(ends[block].min()) - window + 1
+        sums = cell.project(rows[first : int(ends[block].max()) + 1], layers[0], memory)
+        starts = ends[block] - (first + window - 1)
+        states = cell.states(sums, starts, 1, layers[0], window, memory)
         found[block] = _run_layers(cell, states, layers[1:], memory)[-1]
         memory.give_back()
     return found
-
-
-def states_over_rows(
-    cell: Cell, rows: Tensor, ends: Tensor, window: int, weights: Weights
-) -> Tensor:
-    """Run one layer over windows that share rows, each of which is projected once.
-
-    Args:
-        cell: `LSTM` or `GRU`.
-        rows: (N, F).
-        ends: (B,) rows at which the windows end.
-        window: W.
-        weights: The layer's four weights.
-
-    Returns:
-        (W, B, H) states.
-    """
-    return _first_states(cell, rows, ends, window, weights, Memory())
-
-
-def _first_states(
-    cell: Cell, rows: Tensor, ends: Tensor, window: int, weights: Weights, memory: Memory
-) -> Tensor:
-    first = int(ends.min()) - window + 1
-    sums = cell.project(rows[first : int(ends.max()) + 1], weights, memory)
-    starts = ends - (first + window - 1)
-    return cell.states(sums, starts, 1, weights, window, memory)
 
 
 def _run_layers(cell: Cell, x: Tensor, layers: Sequence[Weights], memory: Memory) -> Tensor:
@@ -215,5 +239,5 @@ def _run_layers(cell: Cell, x: Tensor, layers: Sequence[Weights], memory: Memory
 
 def _blocks(batch: int, n_steps: int, layers: Sequence[Weights]) -> Iterator[slice]:
     """Divide a batch so that the sums of one block's windows need little memory."""
-    size = max(MOST_SUMS // (n_steps * len(layers[0][0])), SMALLEST_PART)
+    size = max(MOST_SUMS // (n_steps * len(layers[0].ih)), SMALLEST_PART)
     return chunks(batch, size)

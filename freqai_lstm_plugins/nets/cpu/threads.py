@@ -34,6 +34,46 @@ def n_workers() -> int:
     return getattr(_own, "team", 1)
 
 
+def callers_threads() -> int:
+    """Return how many threads torch may use here, whatever `bounded` says in other threads.
+
+    A thread that torch has not seen begins with what any thread has set last, so with a bound that
+    may be another thread's own and for the time being only.
+    """
+    found = torch.get_num_threads()
+    with _bounds_lock:
+        is_new = not getattr(_own, "has_bound", False)
+        return _outside if _n_bounded and is_new and found == _last_bound else found
+
+
+_bounds_lock = threading.Lock()
+_n_bounded = _last_bound = _outside = 0
+
+
+@contextmanager
+def bounded(count: int) -> Iterator[None]:
+    """Let torch use `count` threads for what the calling thread does, and restore it after."""
+    global _n_bounded, _last_bound, _outside
+    before = callers_threads()
+    if count == before == torch.get_num_threads():
+        yield
+        return
+    had_bound = getattr(_own, "has_bound", False)
+    with _bounds_lock:
+        if not _n_bounded:
+            _outside = before
+        _n_bounded, _last_bound = _n_bounded + 1, count
+    torch.set_num_threads(count)
+    _own.has_bound = True
+    try:
+        yield
+    finally:
+        _own.has_bound = had_bound
+        torch.set_num_threads(before)
+        with _bounds_lock:
+            _n_bounded, _last_bound = _n_bounded - 1, before
+
+
 @contextmanager
 def team(size: int) -> Iterator[None]:
     """Let the calling thread's work be shared by `size` threads with one core each.
@@ -41,14 +81,13 @@ def team(size: int) -> Iterator[None]:
     torch's own threads rest meanwhile: between two operations they keep their cores busy waiting,
     for milliseconds, which the team would lose.
     """
-    before, threads = n_workers(), torch.get_num_threads()
+    before = n_workers()
     _own.team = size
-    torch.set_num_threads(1)
     try:
-        yield
+        with bounded(1):
+            yield
     finally:
         _own.team = before
-        torch.set_num_threads(threads)
 
 
 def in_threads(function: Callable[[PartT], ResultT], parts: Sequence[PartT]) -> list[ResultT]:
@@ -135,16 +174,21 @@ def _executor() -> ThreadPoolExecutor:
             _pool = ThreadPoolExecutor(
                 max(os.cpu_count() or 2, 2) - 1,
                 thread_name_prefix="freqai_lstm",
-                # OpenMP's bound belongs to each thread.
-                initializer=lambda: torch.set_num_threads(1),
+                initializer=_begin,
             )
         return _pool
 
 
+def _begin() -> None:
+    """Keep a thread of the pool to one core for good: OpenMP's bound belongs to each thread."""
+    torch.set_num_threads(1)
+    _own.has_bound = True
+
+
 def _forget() -> None:
     """Forget the threads of the parent process, which a forked child does not have."""
-    global _pool, _lock, _blas_lock, _blas_users
-    _pool, _lock, _blas_lock = None, threading.Lock(), threading.Lock()
+    global _pool, _lock, _bounds_lock, _blas_lock, _blas_users
+    _pool, _lock, _bounds_lock, _blas_lock = None, *(threading.Lock() for _ in range(3))
     _blas_users = 0
 
 

@@ -6,8 +6,12 @@ the candle closes, and it buys where the prediction is worth more than the trade
 out from the model's other predictions. A class derived from it that sets `can_short` sells short
 by the same rules, turned round.
 
+It needs nothing but freqtrade, so that this one file can be copied and changed. Its siblings
+LeaDirectionStrategy (for classifiers) and LeaLongShortStrategy (for futures) derive from it and
+must stand in the same folder.
+
 Next to the usual keys it reads a section `lea_strategy` of the configuration. Every key is
-optional:
+optional, and one that is not listed here is refused:
 
     fee                   Fee of one side as a fraction; `fee` at the top level goes first.
     slippage              Expected slippage of one side as a fraction.
@@ -27,13 +31,15 @@ optional:
 
 from __future__ import annotations
 
+import difflib
 import logging
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from freqtrade.constants import Config
-from freqtrade.enums import RunMode
+from freqtrade.enums import RunMode, TradingMode
+from freqtrade.exceptions import OperationalException
 from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.persistence import Trade
 from freqtrade.strategy import DecimalParameter, IntParameter, IStrategy
@@ -42,6 +48,8 @@ from pandas import DataFrame, Series, to_datetime
 logger = logging.getLogger(__name__)
 
 SECTION = "lea_strategy"
+NUMBERS = ("fee", "slippage", "interval_margin")
+KEYS = (*NUMBERS, "backtest_timerange", "model_training_parameters")
 PLACEHOLDER = "{freqaimodel}"
 
 LABEL = "&-forward_return"
@@ -107,6 +115,33 @@ def column(dataframe: DataFrame, name: str) -> Series:
     return dataframe[name].astype(float)
 
 
+def check_section(section: Any) -> None:
+    """Refuse what is misspelt or no number: a risk rule that counts for nothing is the worst.
+
+    Raises:
+        OperationalException: A key is unknown, or a value of the wrong kind. freqtrade ends with a
+            status of 0 on its error for configurations, as if all were well.
+    """
+    if not isinstance(section, dict):
+        raise OperationalException(f"{SECTION} must be a section of keys, not {section!r}.")
+    for key, value in section.items():
+        if key not in KEYS:
+            close = difflib.get_close_matches(str(key), KEYS, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known keys: {', '.join(KEYS)}."
+            raise OperationalException(f"{SECTION}: unknown key {key!r}. {hint}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in NUMBERS and value is not None and not is_number:
+            raise OperationalException(f"{SECTION}.{key} must be a number, not {value!r}.")
+
+
+def answer_of(model: Any) -> str | None:
+    """Return what a FreqAI model predicts, `numbers` or `classes`, as far as its bases tell."""
+    bases = [base.__name__ for base in type(model).__mro__]
+    if any("Classifier" in name for name in bases):
+        return "classes"
+    return "numbers" if any("Regress" in name for name in bases) else None
+
+
 def _is_same_dtype(one: Any, other: Any) -> bool:
     """Tell whether two date types have the same unit and the very same kind of timezone."""
     zones = getattr(one, "tz", None), getattr(other, "tz", None)
@@ -117,6 +152,9 @@ class LeaFreqAIStrategy(IStrategy):
     """Enter on predictions that beat costs and stand out; leave when they turn or time is up."""
 
     INTERFACE_VERSION = 3
+
+    # What the model has to predict: numbers or classes.
+    answers = "numbers"
 
     timeframe = "5m"
     can_short = False
@@ -150,23 +188,6 @@ class LeaFreqAIStrategy(IStrategy):
     smallest_share = 0.4
     full_stake_z = 2.0
 
-    plot_config = {  # noqa: RUF012
-        "main_plot": {},
-        "subplots": {
-            "prediction (volatilities)": {
-                LABEL: {"color": "#1f77b4"},
-                "entry_threshold": {"color": "#2ca02c"},
-                "exit_threshold": {"color": "#d62728"},
-            },
-            "expected return": {
-                "expected_return": {"color": "#9467bd"},
-                "required_return": {"color": "#7f7f7f"},
-            },
-            "do_predict": {"do_predict": {"color": "#8c564b", "type": "bar"}},
-            "BTC trend (ATRs)": {"btc_trend": {"color": "#ff7f0e"}},
-        },
-    }
-
     def __init__(self, config: Config) -> None:
         """Settle what one configuration leaves open for the model that was chosen.
 
@@ -178,12 +199,14 @@ class LeaFreqAIStrategy(IStrategy):
         freqtrade builds the strategy before FreqAI's model, and both hold the same configuration;
         no hook is earlier.
         """
+        settings = config.get(SECTION, {})
+        check_section(settings)
         self._settle_config(config)
         super().__init__(config)
-        settings = config.get(SECTION, {})
+        known = {key: value for key, value in settings.items() if value is not None}
         fee = config.get("fee")
-        self.fee = float(settings.get("fee", 0.001) if fee is None else fee)
-        self.slippage = float(settings.get("slippage", 0.0002))
+        self.fee = float(known.get("fee", 0.001) if fee is None else fee)
+        self.slippage = float(known.get("slippage", 0.0002))
         margin = settings.get("interval_margin")
         self.interval_margin = None if margin is None else float(margin)
         self._warned_without_btc = False
@@ -194,7 +217,11 @@ class LeaFreqAIStrategy(IStrategy):
         settings = config.get(SECTION, {})
         model = config.get("freqaimodel")
         freqai = config.get("freqai", {})
-        if model and PLACEHOLDER in freqai.get("identifier", ""):
+        # freqtrade's bias checkers run in this mode, and before each of their runs they empty the
+        # folder of the identifier as it is written. So for them it stays as it is written: another
+        # name would keep the predictions of the run before, and the bot's folder is left alone.
+        is_bias_check = config.get("runmode") == RunMode.UTIL_NO_EXCHANGE
+        if model and PLACEHOLDER in freqai.get("identifier", "") and not is_bias_check:
             freqai["identifier"] = freqai["identifier"].replace(PLACEHOLDER, model)
         own_parameters = settings.get("model_training_parameters", {})
         if model in own_parameters:
@@ -203,9 +230,66 @@ class LeaFreqAIStrategy(IStrategy):
         timerange = settings.get("backtest_timerange")
         written = config.get("original_config", {}).get("timerange")
         is_backtest = config.get("runmode") in (RunMode.BACKTEST, RunMode.HYPEROPT)
-        if timerange and is_backtest and config.get("timerange") == written:
+        # A backtest of the bot's own predictions knows its range, and refuses another.
+        is_replayed = config.get("freqai_backtest_live_models", False)
+        is_open = config.get("timerange") == written and not is_replayed
+        if timerange and is_backtest and is_open:
             config["timerange"] = timerange
             logger.info("Backtesting %s.backtest_timerange: %s", SECTION, timerange)
+
+    def load_freqAI_model(self) -> None:  # noqa: N802
+        """Load the model, and refuse one that answers something else than is asked here.
+
+        freqtrade calls this before the first candle; its own hook for strategies comes after, and
+        turns every error into a traceback.
+
+        Raises:
+            OperationalException: The model predicts classes where numbers are needed, or the other
+                way round.
+        """
+        super().load_freqAI_model()
+        answer = answer_of(self.freqai)
+        if answer is not None and answer != self.answers:
+            wanted = "Regressor" if self.answers == "numbers" else "Classifier"
+            raise OperationalException(
+                f"{type(self).__name__} needs {self.answers}, and {type(self.freqai).__name__} "
+                f"predicts {answer}: choose a --freqaimodel such as LeaLSTM{wanted}, or another "
+                f"--strategy (LeaFreqAIStrategy takes numbers, LeaDirectionStrategy classes)."
+            )
+
+    @property
+    def plot_config(self) -> dict[str, Any]:
+        """What freqtrade's plots and web page show."""
+        return {
+            "main_plot": {},
+            "subplots": {
+                **self.forecast_plots(),
+                "expected return": {
+                    "expected_return": {"color": "#9467bd"},
+                    "required_return": {"color": "#7f7f7f"},
+                },
+                "do_predict": {"do_predict": {"color": "#8c564b", "type": "bar"}},
+                "BTC trend (ATRs)": {"btc_trend": {"color": "#ff7f0e"}},
+            },
+        }
+
+    def forecast_plots(self) -> dict[str, Any]:
+        """Return the plots of what the model predicts."""
+        lines = {
+            LABEL: {"color": "#1f77b4"},
+            "entry_threshold": {"color": "#2ca02c"},
+            "exit_threshold": {"color": "#d62728"},
+        }
+        if self.predicts_intervals:
+            lines[LOWER] = {"color": "#aec7e8", "fill_to": UPPER}
+            lines[UPPER] = {"color": "#aec7e8"}
+        return {"prediction (volatilities)": lines}
+
+    @property
+    def predicts_intervals(self) -> bool:
+        """Whether the model is asked for intervals, so that their columns exist."""
+        training = self.config.get("freqai", {}).get("model_training_parameters", {})
+        return training.get("trainer_kwargs", {}).get("interval") is not None
 
     @property
     def horizon(self) -> int:
@@ -226,7 +310,10 @@ class LeaFreqAIStrategy(IStrategy):
     def btc_pair(self) -> str | None:
         """The pair whose trend gates entries, or None where BTC itself is the stake."""
         stake = self.config["stake_currency"]
-        return None if stake == "BTC" else f"BTC/{stake}"
+        if stake == "BTC":
+            return None
+        is_futures = self.config.get("trading_mode") == TradingMode.FUTURES
+        return f"BTC/{stake}:{stake}" if is_futures else f"BTC/{stake}"
 
     def informative_pairs(self) -> list[tuple[str, str]]:
         """Ask for the candles of BTC, whether or not it is traded."""
@@ -311,11 +398,15 @@ class LeaFreqAIStrategy(IStrategy):
         self._align_history_dates(dataframe)
         dataframe = self.freqai.start(dataframe, metadata, self)
         dataframe["volatility"] = volatility(dataframe, self.horizon)
-        dataframe["expected_return"] = column(dataframe, LABEL) * dataframe["volatility"]
+        dataframe["expected_return"] = self.forecast(dataframe) * dataframe["volatility"]
         dataframe["atr"] = average_true_range(dataframe, ATR_CANDLES)
         dataframe["volume_mean"] = dataframe["volume"].rolling(VOLUME_CANDLES).mean()
         dataframe["btc_trend"] = self._btc_trend(dataframe, metadata["pair"])
         return dataframe
+
+    def forecast(self, dataframe: DataFrame) -> Series:
+        """Return the predicted move in volatilities."""
+        return column(dataframe, LABEL)
 
     def _align_history_dates(self, dataframe: DataFrame) -> None:
         """Give the candles that a live FreqAI trains on the date type of the exchange's candles.
@@ -363,23 +454,28 @@ class LeaFreqAIStrategy(IStrategy):
         A missing or unfinished model leaves NaN or zeros and `do_predict` 0, which opens no gate.
         """
         sign = SIGNS[side]
-        deviation = column(dataframe, f"{LABEL}_std")
-        above_mean = sign * (column(dataframe, LABEL) - column(dataframe, f"{LABEL}_mean"))
         volume = column(dataframe, "volume")
         floor = self.volume_floor.value * column(dataframe, "volume_mean")
         required = self.cost_multiple.value * self.costs
         gates = {
             "trusted": column(dataframe, "do_predict") == 1,
             "profitable": sign * column(dataframe, "expected_return") > required,
-            "unusual": (deviation > 0) & (above_mean > self.entry_z.value * deviation),
             "trend": sign * column(dataframe, "btc_trend") > self.trend_floor.value,
             "volume": (volume > 0) & (volume >= floor),
         }
+        return DataFrame(gates | self.forecast_gates(dataframe, side))
+
+    def forecast_gates(self, dataframe: DataFrame, side: str) -> dict[str, Series]:
+        """Return the gates that depend on how the model answers."""
+        sign = SIGNS[side]
+        deviation = column(dataframe, f"{LABEL}_std")
+        above_mean = sign * (column(dataframe, LABEL) - column(dataframe, f"{LABEL}_mean"))
+        gates = {"unusual": (deviation > 0) & (above_mean > self.entry_z.value * deviation)}
         if self.interval_margin is not None and self._has_interval(dataframe):
             near_end = sign * column(dataframe, LOWER if side == "long" else UPPER)
             surely = near_end * column(dataframe, "volatility")
             gates["sure"] = surely > self.costs + self.interval_margin
-        return DataFrame(gates)
+        return gates
 
     def _has_interval(self, dataframe: DataFrame) -> bool:
         """Tell whether the model predicts intervals; warn once where it does not."""
@@ -401,9 +497,7 @@ class LeaFreqAIStrategy(IStrategy):
 
     def populate_entry_trend(self, dataframe: DataFrame, metadata: dict[str, Any]) -> DataFrame:
         """Mark the candles at which all gates are open."""
-        deviation = column(dataframe, f"{LABEL}_std")
-        mean = column(dataframe, f"{LABEL}_mean")
-        dataframe["entry_threshold"] = mean + self.entry_z.value * deviation
+        self.add_thresholds(dataframe)
         dataframe["required_return"] = self.cost_multiple.value * self.costs
         for side in self.sides:
             enter = self.entry_gates(dataframe, side).all(axis=1)
@@ -412,15 +506,24 @@ class LeaFreqAIStrategy(IStrategy):
 
     def populate_exit_trend(self, dataframe: DataFrame, metadata: dict[str, Any]) -> DataFrame:
         """Mark the candles at which a trusted prediction has turned against the position."""
-        deviation = column(dataframe, f"{LABEL}_std")
-        mean = column(dataframe, f"{LABEL}_mean")
-        dataframe["exit_threshold"] = mean - self.exit_z.value * deviation
-        trusted = (column(dataframe, "do_predict") == 1) & (deviation > 0)
         for side in self.sides:
-            above_mean = SIGNS[side] * (column(dataframe, LABEL) - mean)
-            leave = trusted & (above_mean < -self.exit_z.value * deviation)
+            leave = self.has_turned(dataframe, side)
             dataframe.loc[leave, [f"exit_{side}", "exit_tag"]] = (1, "prediction_turned")
         return dataframe
+
+    def add_thresholds(self, dataframe: DataFrame) -> None:
+        """Add what the plot compares the prediction with."""
+        deviation = column(dataframe, f"{LABEL}_std")
+        mean = column(dataframe, f"{LABEL}_mean")
+        dataframe["entry_threshold"] = mean + self.entry_z.value * deviation
+        dataframe["exit_threshold"] = mean - self.exit_z.value * deviation
+
+    def has_turned(self, dataframe: DataFrame, side: str) -> Series:
+        """Tell at which candles a trusted prediction speaks against a position on `side`."""
+        deviation = column(dataframe, f"{LABEL}_std")
+        above_mean = SIGNS[side] * (column(dataframe, LABEL) - column(dataframe, f"{LABEL}_mean"))
+        trusted = (column(dataframe, "do_predict") == 1) & (deviation > 0)
+        return trusted & (above_mean < -self.exit_z.value * deviation)
 
     def newest_row(self, pair: str, current_time: datetime) -> Series | None:
         """Return the newest analyzed candle, or None where there is none that is fresh.
@@ -481,16 +584,19 @@ class LeaFreqAIStrategy(IStrategy):
 
     def stake_share(self, row: Series | None, side: str = "long") -> float:
         """Return the share of the proposed stake, from `smallest_share` to 1."""
-        if row is None:
+        confidence = np.nan if row is None else self.confidence(row, side)
+        if not np.isfinite(confidence):
             return self.smallest_share
+        share = float(np.clip(confidence, 0.0, 1.0))
+        return self.smallest_share + (1 - self.smallest_share) * share
+
+    def confidence(self, row: Series, side: str) -> float:
+        """Return 0 for a prediction at the entry threshold, 1 where the whole stake is due."""
         deviation = row.get(f"{LABEL}_std", np.nan)
         if not deviation > 0:
-            return self.smallest_share
+            return np.nan
         z = SIGNS[side] * (row[LABEL] - row[f"{LABEL}_mean"]) / deviation
-        if not np.isfinite(z):
-            return self.smallest_share
-        confidence = np.clip((z - self.entry_z.value) / self.full_stake_z, 0.0, 1.0)
-        return float(self.smallest_share + (1 - self.smallest_share) * confidence)
+        return float((z - self.entry_z.value) / self.full_stake_z)
 
     def usual_move(self, pair: str, current_time: datetime) -> float | None:
         """Return the ATR stretched from one candle to the horizon, as a fraction of the price."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from contextlib import nullcontext
@@ -12,40 +13,42 @@ import torch
 from torch import nn
 
 from freqai_lstm_plugins import SequenceRegressor
-from freqai_lstm_plugins.config import NetConfig, TrainConfig
+from freqai_lstm_plugins.config import NetConfig
 from freqai_lstm_plugins.data.windows import RowWindows, WindowSet, gather_windows
-from freqai_lstm_plugins.nets import build_net, recurrent
-from freqai_lstm_plugins.nets import threads as parallel
-from freqai_lstm_plugins.nets.cpu import cells, steps
+from freqai_lstm_plugins.nets import build_net, cpu, recurrent, shares_rows
+from freqai_lstm_plugins.nets.cpu import compiled
 from freqai_lstm_plugins.nets.cpu import layers as layers_module
-from freqai_lstm_plugins.nets.cpu.cells import compiled_kernels
+from freqai_lstm_plugins.nets.cpu import threads as parallel
+from freqai_lstm_plugins.nets.cpu.cells import cell_of
+from freqai_lstm_plugins.nets.cpu.cells import weights_of as weights_by_layer
+from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
 from freqai_lstm_plugins.nets.cpu.layers import RecurrentLayers
 from freqai_lstm_plugins.nets.cpu.memory import Memory, current_memory, keep_memory
 from freqai_lstm_plugins.nets.cpu.threads import n_workers, one_blas_thread, team
-from freqai_lstm_plugins.nets.recurrent import CELLS, SMALLEST_OWN_BATCH, _dropout_mask, run_layers
+from freqai_lstm_plugins.nets.recurrent import SMALLEST_BATCH, run_layers
+from freqai_lstm_plugins.nets.seeds import dropout_mask
 from freqai_lstm_plugins.training.batches import exact_batches
 from freqai_lstm_plugins.training.devices import seeded, torch_threads
 from freqai_lstm_plugins.training.prediction import predict_windows
 
 TORCH_CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
-# torch's operations in double precision; the compiled steps are of single precision.
-WAYS = {"torch": (torch.double, 1e-12), "compiled": (torch.float32, 2e-5)}
+ATOL = 2e-5
 
 
 def weights_of(layers):
-    return [weight for layer in recurrent._layers(layers) for weight in layer]
+    return [weight for layer in weights_by_layer(layers) for weight in layer]
 
 
 def run_own(layers, x, masks=None):
-    return RecurrentLayers.apply(CELLS[type(layers)], x, masks, *weights_of(layers))
+    return RecurrentLayers.apply(cell_of(layers), x, masks, *weights_of(layers))
 
 
-@pytest.fixture(params=WAYS)
-def way(request):
-    """A dtype and a tolerance, with one thread, so that the compiled steps serve floats."""
+@pytest.fixture
+def one_thread():
+    """What the compiled steps ask for."""
     with torch_threads(1):
-        assert cells.runs_compiled(), "the test extra brings numba"
-        yield WAYS[request.param]
+        assert cpu.runs_layers(nn.LSTM(1, 1, batch_first=True), learn=True), "it needs numba"
+        yield
 
 
 @pytest.mark.parametrize("name", TORCH_CELLS)
@@ -55,54 +58,51 @@ def way(request):
 )
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_states_and_all_gradients_are_torchs(
-    name, num_layers, n_steps, batch, size, workers, way, monkeypatch
+    name, num_layers, n_steps, batch, size, workers, one_thread, monkeypatch
 ):
     """Catches a gate, a step, a layer, a part or a gradient that differs from the equations."""
     monkeypatch.setattr(layers_module, "SMALLEST_PART", 2)
-    dtype, atol = way
     with seeded(0):
-        layers = TORCH_CELLS[name](3, size, num_layers, batch_first=True).to(dtype)
-        x = torch.randn(batch, n_steps, 3, dtype=dtype, requires_grad=True)
+        layers = TORCH_CELLS[name](3, size, num_layers, batch_first=True)
+        x = torch.randn(batch, n_steps, 3, requires_grad=True)
         # A gradient at every step, as dense supervision gives it.
-        pull = torch.randn(n_steps, batch, size, dtype=dtype) / batch
+        pull = torch.randn(n_steps, batch, size) / batch
     expected = layers(x)[0].transpose(0, 1)
     wanted = torch.autograd.grad((expected * pull).sum(), [x, *weights_of(layers)])
     with team(workers):
         found = run_own(layers, x)
         gradients = torch.autograd.grad((found * pull).sum(), [x, *weights_of(layers)])
-    torch.testing.assert_close(found, expected, rtol=0, atol=atol)
+    torch.testing.assert_close(found, expected, rtol=0, atol=ATOL)
     for mine, theirs in zip(gradients, wanted, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=atol)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", TORCH_CELLS)
-def test_inputs_that_need_no_gradient_get_none_and_weights_the_same(name, way):
-    dtype, atol = way
-    layers = TORCH_CELLS[name](3, 4, 2, batch_first=True).to(dtype)
-    x = torch.randn(6, 5, 3, dtype=dtype)
+def test_inputs_that_need_no_gradient_get_none_and_weights_the_same(name, one_thread):
+    layers = TORCH_CELLS[name](3, 4, 2, batch_first=True)
+    x = torch.randn(6, 5, 3)
     run_own(layers, x).mean().backward()
     found = [weight.grad.clone() for weight in weights_of(layers)]
     layers.zero_grad()
     layers(x)[0].mean().backward()
     assert x.grad is None
     for mine, weight in zip(found, weights_of(layers), strict=True):
-        torch.testing.assert_close(mine, weight.grad, rtol=0, atol=atol)
+        torch.testing.assert_close(mine, weight.grad, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", TORCH_CELLS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_windows_that_share_rows_give_the_same_states_and_gradients(
-    name, workers, way, monkeypatch
+    name, workers, one_thread, monkeypatch
 ):
     """Over windows that overlap, touch, lie apart, and appear twice."""
     monkeypatch.setattr(layers_module, "SMALLEST_PART", 2)
-    dtype, atol = way
     window = 4
-    rows = torch.randn(60, 3, dtype=dtype)
+    rows = torch.randn(60, 3)
     ends = torch.tensor([3, 4, 6, 10, 14, 14, 20, 40, 41, 42, 43, 59])
-    layers = TORCH_CELLS[name](3, 5, 2, batch_first=True).to(dtype)
-    masks = torch.randint(0, 2, (1, window, len(ends), 5)).to(dtype)
-    pull = torch.randn(window, len(ends), 5, dtype=dtype) / len(ends)
+    layers = TORCH_CELLS[name](3, 5, 2, batch_first=True)
+    masks = torch.randint(0, 2, (1, window, len(ends), 5)).float()
+    pull = torch.randn(window, len(ends), 5) / len(ends)
     results = []
     for x in (gather_windows(rows, ends, window), RowWindows(rows, ends, window)):
         with team(workers):
@@ -111,18 +111,17 @@ def test_windows_that_share_rows_give_the_same_states_and_gradients(
                 [states, *torch.autograd.grad((states * pull).sum(), weights_of(layers))]
             )
     for apart, shared in zip(*results, strict=True):
-        torch.testing.assert_close(shared, apart, rtol=0, atol=atol)
+        torch.testing.assert_close(shared, apart, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("name", TORCH_CELLS)
-def test_dropout_between_layers_multiplies_states_and_gradients(name, way):
+def test_dropout_between_layers_multiplies_states_and_gradients(name, one_thread):
     """Against autograd through torch's layers one by one."""
-    dtype, atol = way
-    layers = TORCH_CELLS[name](3, 4, 3, batch_first=True).to(dtype)
-    x = torch.randn(6, 5, 3, dtype=dtype, requires_grad=True)
-    masks = torch.randint(0, 2, (2, 5, 6, 4)).to(dtype) * 1.5
+    layers = TORCH_CELLS[name](3, 4, 3, batch_first=True)
+    x = torch.randn(6, 5, 3, requires_grad=True)
+    masks = torch.randint(0, 2, (2, 5, 6, 4)) * 1.5
     states = x
-    for layer, own in enumerate(recurrent._layers(layers)):
+    for layer, own in enumerate(weights_by_layer(layers)):
         single = TORCH_CELLS[name](own[0].shape[1], 4, batch_first=True)
         for at, weight in zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), own, strict=True):
             delattr(single, f"{at}_l0")
@@ -133,10 +132,10 @@ def test_dropout_between_layers_multiplies_states_and_gradients(name, way):
             states = states * masks[layer].transpose(0, 1)
     expected = torch.autograd.grad(states.square().mean(), [x, *weights_of(layers)])
     found = run_own(layers, x, masks)
-    torch.testing.assert_close(found.transpose(0, 1), states, rtol=0, atol=atol)
+    torch.testing.assert_close(found.transpose(0, 1), states, rtol=0, atol=ATOL)
     gradients = torch.autograd.grad(found.square().mean(), [x, *weights_of(layers)])
     for mine, theirs in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=atol)
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=ATOL)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -153,7 +152,7 @@ def test_a_net_gives_the_same_for_a_window_alone_in_a_crowd_and_over_shared_rows
         rows = torch.randn(400, 5)
     ends = torch.arange(window - 1, 400)[torch.arange(395) % 7 != 3]
     x = gather_windows(rows, ends, window)
-    assert len(x) >= SMALLEST_OWN_BATCH
+    assert len(x) >= SMALLEST_BATCH
     with torch_threads(threads):
         with torch.inference_mode():
             crowd = net(x)
@@ -166,14 +165,12 @@ def test_a_net_gives_the_same_for_a_window_alone_in_a_crowd_and_over_shared_rows
     torch.testing.assert_close(shared, alone, rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", TORCH_CELLS)
-def test_large_values_saturate_as_in_torch(name, threads):
+def test_large_values_saturate_as_in_torch(name, one_thread):
     layers = TORCH_CELLS[name](2, 3, batch_first=True)
     x = torch.full((2, 4, 2), 1e4)
     x[:, 1] = -1e30
-    with torch_threads(threads):
-        found = run_own(layers, x)
+    found = run_own(layers, x)
     torch.testing.assert_close(found.transpose(0, 1), layers(x)[0], rtol=0, atol=1e-6)
 
 
@@ -194,7 +191,7 @@ def test_what_is_not_finite_does_not_vanish_in_compiled_steps(name, bad):
 
 
 def test_the_compiled_tanh_is_as_exact_as_floats_allow():
-    kernels = compiled_kernels()
+    steps = compiled_steps("lstm", learn=True)
     x = torch.linspace(-12, 12, 4096).repeat(4)[None]
     # One step of one cell: with gates for in and forget shut open, the cell is tanh.
     gates = torch.full((1, 1, 4 * x.shape[1]), 100.0)
@@ -202,19 +199,11 @@ def test_the_compiled_tanh_is_as_exact_as_floats_allow():
     cell, squashed, state = (torch.empty(1, 1, x.shape[1]) for _ in range(3))
     no_weights = torch.empty(x.shape[1], 4 * x.shape[1]).numpy()
     arrays = (gates.numpy(), no_weights, cell.numpy(), squashed.numpy(), state.numpy())
-    kernels.lstm_forward(*arrays)
+    steps.forward(*arrays)
     exact = torch.tanh(x.double())
     # Four steps between neighbouring floats below 1.
     assert float((cell[0].double() - exact).abs().max()) < 5e-7
     assert float((squashed[0].double() - torch.tanh(cell[0].double())).abs().max()) < 5e-7
-
-
-@pytest.mark.parametrize("name", TORCH_CELLS)
-def test_steps_by_torch_and_compiled_are_the_same_functions(name):
-    kernels = compiled_kernels()
-    for end in ("forward", "back", "states"):
-        assert callable(getattr(steps, f"{name}_{end}"))
-        assert callable(getattr(kernels, f"{name}_{end}"))
 
 
 # Without dropout the states of one layer are the inputs of the next, in the same memory.
@@ -245,11 +234,10 @@ def test_memory_that_is_used_again_changes_no_number(name, dropout):
         torch.testing.assert_close(again, fresh, rtol=0, atol=0)
 
 
-def test_gradients_are_computed_twice_or_refused(way):
+def test_gradients_are_computed_twice_or_refused(one_thread):
     """Kept memory holds gradients where the gates were; the allocator's still holds the gates."""
-    dtype, _ = way
-    layers = nn.LSTM(2, 3, batch_first=True).to(dtype)
-    x = torch.randn(4, 5, 2, dtype=dtype)
+    layers = nn.LSTM(2, 3, batch_first=True)
+    x = torch.randn(4, 5, 2)
     loss = run_own(layers, x).sum()
     first, second = (
         torch.autograd.grad(loss, weights_of(layers), retain_graph=True) for _ in range(2)
@@ -279,12 +267,11 @@ def test_a_subclass_with_a_forward_of_its_own_is_not_passed_by():
     with torch.no_grad():
         expected = net(gather_windows(rows, ends, 10))
     torch.testing.assert_close(predict_windows(net, rows, ends, 10), expected, rtol=0, atol=1e-6)
-    assert recurrent.serves_rows(build_net("lstm", 80, 1, NetConfig()))
-    assert not recurrent.serves_rows(net)
+    assert shares_rows(build_net("lstm", 80, 1, NetConfig()))
+    assert not shares_rows(net)
     targets = torch.zeros(len(ends), 1)
     windows = WindowSet(rows, ends, targets, torch.ones(len(ends)), 10)
     with torch_threads(1):
-        assert cells.runs_compiled()
         batches = list(exact_batches(net, windows, 256, torch.Generator()))
         built_in = list(
             exact_batches(build_net("lstm", 80, 1, NetConfig()), windows, 256, torch.Generator())
@@ -312,12 +299,11 @@ def test_a_training_by_compiled_steps_learns_what_one_by_torch_does(name, worth,
     x = generator.standard_normal((400, 3)).astype(np.float32)
     y = x[:, 0] + 0.5 * np.roll(x[:, 1], 2)
     settings = {"window": 5, "hidden_size": 8, "batch_size": 64, "max_epochs": 4, "seed": 1}
-    compiled = SequenceRegressor(name, num_threads=2, **settings).fit(x, y)
+    by_steps = SequenceRegressor(name, num_threads=2, **settings).fit(x, y)
     assert bool(seen) == (worth == 0)
-    monkeypatch.setattr(cells, "compiled_kernels", lambda: None)
-    monkeypatch.setattr("freqai_lstm_plugins.training.loop.compiled_kernels", lambda: None)
+    monkeypatch.setattr(compiled, "_has_failed", True)
     by_torch = SequenceRegressor(name, num_threads=2, **settings).fit(x, y)
-    np.testing.assert_allclose(compiled.predict(x)[5:], by_torch.predict(x)[5:], atol=2e-4)
+    np.testing.assert_allclose(by_steps.predict(x)[5:], by_torch.predict(x)[5:], atol=2e-4)
 
 
 def test_a_training_forms_a_team_and_leaves_it(monkeypatch):
@@ -335,12 +321,6 @@ def test_a_training_forms_a_team_and_leaves_it(monkeypatch):
     assert (2, 1) in seen
     assert (n_workers(), torch.get_num_threads()) == (1, before)
     assert type(current_memory()) is Memory
-    # Dense supervision has a few sequences a batch, which torch's threads serve better.
-    seen.clear()
-    SequenceRegressor(
-        "lstm", window=4, hidden_size=4, num_threads=2, max_epochs=1, supervision="dense"
-    ).fit(x, x[:, 0])
-    assert all(workers == 1 for workers, _ in seen)
 
 
 def test_without_numba_layers_run_by_torch(monkeypatch):
@@ -350,23 +330,21 @@ def test_without_numba_layers_run_by_torch(monkeypatch):
         return real(name, *rest)
 
     real = __import__
-    compiled_kernels.cache_clear()
-    try:
-        monkeypatch.setattr("builtins.__import__", no_numba)
-        with torch_threads(1):
-            assert not cells.runs_compiled()
-            layers = nn.LSTM(2, 3, batch_first=True)
-            x = torch.randn(70, 4, 2)
-            torch.testing.assert_close(
-                run_layers(layers, x).transpose(0, 1), layers(x)[0], rtol=0, atol=1e-6
-            )
-    finally:
-        compiled_kernels.cache_clear()
+    monkeypatch.setattr(compiled, "_kernels", functools.cache(compiled._kernels.__wrapped__))
+    monkeypatch.setattr(compiled, "_made_ready", compiled._made_ready.__wrapped__)
+    monkeypatch.setattr("builtins.__import__", no_numba)
+    with torch_threads(1):
+        layers = nn.LSTM(2, 3, batch_first=True)
+        assert not cpu.runs_layers(layers, learn=False)
+        x = torch.randn(70, 4, 2)
+        torch.testing.assert_close(
+            run_layers(layers, x).transpose(0, 1), layers(x)[0], rtol=0, atol=1e-6
+        )
 
 
 def test_numba_keeps_its_debug_messages_to_itself(caplog):
     with caplog.at_level(logging.DEBUG):
-        compiled_kernels()
+        compiled_steps("lstm")
         assert not logging.getLogger("numba.core.byteflow").isEnabledFor(logging.DEBUG)
 
 
@@ -407,7 +385,7 @@ def test_the_library_that_numba_uses_is_among_those_bound():
 @pytest.mark.parametrize("name", TORCH_CELLS)
 def test_dropout_between_layers_is_drawn_in_training_alone(name):
     net = build_net(name, 3, 1, NetConfig(hidden_size=8, num_layers=2, dropout=0.5))
-    x = torch.randn(SMALLEST_OWN_BATCH, 4, 3)
+    x = torch.randn(SMALLEST_BATCH, 4, 3)
     net.train()
     net.head.eval()
     assert not torch.equal(net(x), net(x))
@@ -419,18 +397,11 @@ def test_dropout_between_layers_is_drawn_in_training_alone(name):
 def test_dropout_drops_its_fraction_and_keeps_the_mean(fraction):
     shape = (9, 1001, 7)
     with seeded(3):
-        mask = _dropout_mask(shape, fraction)
+        mask = dropout_mask(shape, fraction)
     assert mask.shape == shape
     # Five deviations of a share of 63,063 draws.
     assert abs(float((mask == 0).double().mean()) - fraction) < 0.01
     assert abs(float(mask.double().mean()) - 1) < 0.02
     assert len(mask.unique()) == 2
     with seeded(3):
-        torch.testing.assert_close(_dropout_mask(shape, fraction), mask, rtol=0, atol=0)
-
-
-def test_settings_of_a_training_that_compiled_steps_depend_on():
-    """The defaults train in batches that are wide enough for them."""
-    config = TrainConfig()
-    assert config.supervision == "exact"
-    assert config.batch_size >= SMALLEST_OWN_BATCH
+        torch.testing.assert_close(dropout_mask(shape, fraction), mask, rtol=0, atol=0)

@@ -1,0 +1,111 @@
+"""Compares models on one experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from freqai_lstm_plugins.commands.console import err, out
+from freqai_lstm_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.research.runner import OnDone
+    from freqai_lstm_plugins.research.started import Started
+
+
+def compare(
+    experiment: Annotated[Path, typer.Argument(help="A TOML file; --init writes one to edit.")],
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for models, figures and report.")
+    ] = None,
+    init: Annotated[bool, typer.Option("--init", help="Write a commented file, and stop.")] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a value: --set models.lstm.hidden_size=64."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Jobs beside each other; one a core by default.")
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler, such as tcp://127.0.0.1:8786.")
+    ] = None,
+) -> None:
+    """Compare nets, trees and naive forecasts, and say what beats what beyond luck.
+
+    What is finished stays finished: run it again, and only what is missing is done.
+    """
+    from freqai_lstm_plugins.research.experiment import load_experiment, write_template
+
+    if init:
+        write_template(experiment)
+        out.print(f"Wrote {experiment}. Set data.folder in it, then run:", markup=False)
+        out.print(f"  freqai-lstm compare {experiment} --out out/{experiment.stem}", markup=False)
+        return
+    from freqai_lstm_plugins.research.judgement import judge_run, require_some_done
+    from freqai_lstm_plugins.research.started import start, train
+
+    asked = load_experiment(experiment, overrides or [])
+    place = folder or (None if asked.output.folder is None else Path(asked.output.folder))
+    if place is None:
+        raise ConfigError("Nobody says where results go: give --out, or set output.folder.")
+    run = start(asked, place)
+    _describe(run)
+    with _progress(run.n_left) as on_done:
+        run = train(run, workers=workers, dask=dask, on_done=on_done)
+    require_some_done(run)
+    page = judge_run(run)
+    for line in (page.parent / "verdict.txt").read_text(encoding="utf-8").splitlines():
+        out.print(line, markup=False)
+    out.print(f"Report: {page}", markup=False)
+    if len(run.failures):
+        first = run.failures.iloc[0]
+        err.print(
+            f"{len(run.failures)} of {run.n_left} jobs failed, the first is {first['job']}: "
+            f"{first['reason']}",
+            markup=False,
+        )
+        raise typer.Exit(1)
+
+
+def _describe(run: Started) -> None:
+    plan = run.plan
+    err.print(
+        f"{len(run.dataset.tables)} symbols, {len(plan.folds)} folds, {len(plan.jobs)} jobs, "
+        f"{run.n_done} of them done",
+        markup=False,
+    )
+    for row in plan.left_out.head(5).itertuples():
+        err.print(f"Left out: {row.symbol}: {row.reason}", markup=False)
+
+
+@contextmanager
+def _progress(n_jobs: int) -> Iterator[OnDone | None]:
+    """Show a bar with the time left where a terminal watches, else a line a tenth of the jobs."""
+    if not n_jobs:
+        yield None
+        return
+    if not err.is_terminal:
+        yield _lines(n_jobs)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=err) as bar:
+        task = bar.add_task("jobs", total=n_jobs)
+        yield lambda done: bar.update(task, advance=1, description=done.job.title[:50])
+
+
+def _lines(n_jobs: int) -> OnDone:
+    n_done = 0
+
+    def on_done(done: object) -> None:
+        nonlocal n_done
+        n_done += 1
+        if n_done == n_jobs or n_done % max(n_jobs // 10, 1) == 0:
+            err.print(f"{n_done} of {n_jobs} jobs", markup=False)
+
+    return on_done

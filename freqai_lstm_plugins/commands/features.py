@@ -1,0 +1,77 @@
+"""Writes the features and labels of a strategy."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from freqai_lstm_plugins.commands.console import err, out
+from freqai_lstm_plugins.errors import MissingExtraError
+from freqai_lstm_plugins.names import separated
+
+
+def features(
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
+    userdir: Annotated[Path, typer.Option(help="The freqtrade user directory.")] = Path(
+        "user_data"
+    ),
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(help="Config, once or more; by default config-lea.json of the userdir."),
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="Strategy of FreqAI; by default the config's.")
+    ] = None,
+    datadir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of candles; by default data/EXCHANGE of the userdir."),
+    ] = None,
+    pairs: Annotated[
+        str | None, typer.Option(help="Pairs, with commas; by default the config's.")
+    ] = None,
+    timerange: Annotated[
+        str | None,
+        typer.Option(help="Candles of this range, such as 20250901-20250908; all by default."),
+    ] = None,
+) -> None:
+    """Write features and labels of a FreqAI strategy as parquet, one file a pair.
+
+    So an experiment can ask whether a net beats trees on your own features. No exchange is needed,
+    the candles come from disk:
+
+    freqai-lstm features --config user_data/config-lea.json --out features
+    """
+    if find_spec("freqtrade") is None:
+        raise MissingExtraError("freqtrade", "freqtrade", "Making the features of a strategy")
+    from freqai_lstm_plugins.freqai.export import export_features
+
+    table = Table("pair", "candles", "from", "to", "features", "labels", "file")
+    with err.status("making features") as status:
+        for written in export_features(
+            out_dir,
+            userdir=userdir,
+            configs=config or (),
+            datadir=datadir,
+            strategy=strategy,
+            pairs=separated(pairs or ""),
+            timerange=timerange,
+        ):
+            if err.is_terminal:
+                status.update(f"{written.pair} is written")
+            else:
+                err.print(f"{written.pair} is written")
+            first, last = (f"{date:%Y-%m-%d %H:%M}" for date in written.dates[[0, -1]])
+            table.add_row(
+                written.pair,
+                str(len(written.dates)),
+                first,
+                last,
+                str(written.n_features),
+                ", ".join(written.labels),
+                str(written.path),
+            )
+    out.print(table)

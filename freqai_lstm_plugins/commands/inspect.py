@@ -1,0 +1,89 @@
+"""Shows what a model file holds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from freqai_lstm_plugins.commands.console import out
+from freqai_lstm_plugins.names import MODEL_SUFFIX
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.models.state import SequenceState
+
+FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
+
+
+def inspect(
+    file: Annotated[
+        Path, typer.Argument(help="A model file, such as cb_btc_1751328000_model.zip.")
+    ],
+    features: Annotated[
+        bool, typer.Option("--features", help="List every feature and every epoch.")
+    ] = False,
+) -> None:
+    """Show what a model file holds, without executing anything in it."""
+    from freqai_lstm_plugins.checkpoint import read_checkpoint
+    from freqai_lstm_plugins.models.state import read_state
+
+    checkpoint = read_checkpoint(file)
+    state = read_state(checkpoint)
+    out.print(_state_table(state, checkpoint.versions, file))
+    if features:
+        out.print("features: " + ", ".join(state.feature_names))
+        epochs = Table("epoch", "training loss", "validation loss", "learning rate", "seconds")
+        for epoch in state.history["epochs"]:
+            epochs.add_row(*(_number(value) for value in epoch.values()))
+        out.print(epochs)
+
+
+def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> Table:
+    history = state.history
+    best = history["epochs"][history["best_epoch"] - 1]
+    shown = ", ".join(state.feature_names[:4])
+    more = f", ... ({len(state.feature_names)} in all)"
+    own = f"a net of your own, in freqaimodels/{state.net}.py"
+    rows = {
+        **_origin(file),
+        "net": own if state.is_own_net else state.net,
+        "net settings": _plain(state.net_settings),
+        "training settings": _plain(state.train_settings),
+        "window": f"{state.window} candles",
+        "features": shown + (more if len(state.feature_names) > 4 else ""),
+        "labels": ", ".join(state.label_names),
+        "parameters": f"{state.n_parameters:,}",
+        "trained on": f"{history['n_train_windows']} windows, validated on "
+        f"{history['n_valid_windows']}",
+        "epochs": f"{len(history['epochs'])}, weights of epoch {history['best_epoch']}",
+        "training loss": _number(best["train_loss"]),
+        "validation loss": _number(best["valid_loss"]),
+        "can learn on": "yes" if state.optimizer_state else "no",
+        "written by": _plain(versions),
+        "size": f"{file.stat().st_size / 1024:,.0f} kB",
+    }
+    table = Table(title=str(file), show_header=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _origin(file: Path) -> dict[str, str]:
+    """Return which coin's candles a model is from, and up to when, by the name FreqAI gave it."""
+    named = FREQAI_NAME.fullmatch(file.name)
+    if named is None:
+        return {}
+    newest = datetime.fromtimestamp(int(named["stop"]), tz=UTC)
+    return {"pair of": named["coin"].upper(), "candles up to": f"{newest:%Y-%m-%d %H:%M} UTC"}
+
+
+def _plain(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _number(value: Any) -> str:
+    return "none" if value is None else f"{value:.5g}"

@@ -1,0 +1,82 @@
+"""Serves candles as if this machine were Binance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from freqai_lstm_plugins.commands.console import out
+from freqai_lstm_plugins.names import separated
+
+
+def replay(
+    datadir: Annotated[
+        Path | None,
+        typer.Option(help="Folder with freqtrade feather files. A synthetic market without it."),
+    ] = None,
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="Pairs to serve, with commas; by default all of the folder, or made-up "
+            "BTC/USDT and ETH/USDT."
+        ),
+    ] = None,
+    timeframe: Annotated[str, typer.Option(help="Timeframe of the stored candles.")] = "5m",
+    serve_as: Annotated[
+        str | None,
+        typer.Option(help="Serve the candles as if they were of this timeframe, such as 1m."),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Shift the candles so that the newest one is now.")
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, help="Days of a synthetic market.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a synthetic market.")] = 7,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 0,
+    config: Annotated[
+        Path, typer.Option(help="Where to write the config that points freqtrade here.")
+    ] = Path("replay.json"),
+) -> None:
+    """Serve candles on the loopback interface as if this were Binance, until Ctrl-C.
+
+    Then run freqtrade with the config that it wrote, as the last --config; a bot needs a market
+    that goes on, so --live here:
+
+    freqtrade trade --config user_data/config-lea.json --config replay.json
+    """
+    from freqai_lstm_plugins.replay import (
+        ReplayExchange,
+        read_candles,
+        relabel,
+        synthetic_market,
+        write_overlay,
+    )
+    from freqai_lstm_plugins.replay.market import timeframe_ms
+
+    names = None if pairs is None else separated(pairs)
+    if datadir is None:
+        n_candles = days * 86_400_000 // timeframe_ms(timeframe)
+        made_up = names or ("BTC/USDT", "ETH/USDT")
+        candles = synthetic_market(made_up, timeframe, n_candles, seed)
+    else:
+        candles = read_candles(datadir, names, timeframe)
+    if serve_as is not None and serve_as != timeframe:
+        candles, timeframe = relabel(candles, serve_as), serve_as
+    with ReplayExchange(candles, timeframe, live=live, port=port) as exchange:
+        write_overlay(config, exchange.url, exchange.pairs)
+        source = f"candles of {datadir}" if datadir else "a synthetic market (made up)"
+        served = ", ".join(exchange.pairs)
+        out.print(f"Serving {served}: {source} on {exchange.url}, on this machine alone.")
+        out.print(f"Give freqtrade --config {config} as its last config. Ctrl-C ends.")
+        _wait_for_interrupt()
+
+
+def _wait_for_interrupt() -> None:
+    import signal
+    import threading
+
+    ended = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda number, frame: ended.set())
+    ended.wait()

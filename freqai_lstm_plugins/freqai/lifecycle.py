@@ -1,0 +1,293 @@
+"""What happens around a model while FreqAI runs: its start, and the slices of a backtest.
+
+The trainings and predictions of a bot stand in `live`, and what is trained and predicted in
+`model`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from freqtrade.exceptions import OperationalException
+from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+from freqtrade.strategy.interface import IStrategy
+
+from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError
+from freqai_lstm_plugins.freqai.columns import STATISTICS, answer_columns, refuse_unsound_columns
+from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, read_metadata, why_unusable
+from freqai_lstm_plugins.freqai.identifier import (
+    check_identifier,
+    defaults,
+    fingerprint,
+    refuse_other_answers,
+)
+from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
+from freqai_lstm_plugins.freqai.lock import lock_identifier
+from freqai_lstm_plugins.freqai.own_net import own_sources
+from freqai_lstm_plugins.freqai.recovery import set_aside_damaged
+from freqai_lstm_plugins.freqai.settings import read_settings
+from freqai_lstm_plugins.freqai.spelling import misspelt_keys
+
+logger = logging.getLogger(__name__)
+
+# Candles from which a strategy's labels are found where nothing has to be trained.
+_RECENT = 500
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn our errors into the kind that freqtrade shows as one line, without a traceback."""
+    try:
+        yield
+    except FreqaiLSTMError as error:
+        raise OperationalException(str(error)) from error
+
+
+class HostedModel(BasePyTorchModel):
+    """A FreqAI model that keeps to its identifier, and whose failures are not taken for results.
+
+    Attributes:
+        net: Name in `NETS` of the net; None for a net of the user's own.
+        settings: What the config says about our models.
+        window_size: W, candles a window.
+    """
+
+    net: ClassVar[str | None] = None
+    dd: DurableDataDrawer
+    train_queue: deque[str]
+
+    def __init__(self, **kwargs: Any) -> None:
+        config = kwargs["config"]
+        with one_line_errors():
+            self.settings = read_settings(config, self.net)
+            identifier = str(config["freqai"].get("identifier", "no_id_provided"))
+            folder = Path(config["user_data_dir"]) / "models" / identifier
+            self.lock = lock_identifier(folder, identifier, config)
+        try:
+            set_aside_damaged(folder)
+            super().__init__(**kwargs)
+            self.start_up()
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def start_up(self) -> None:
+        """Check the settings, and take over what earlier runs left."""
+        self.window_size = self.settings.window
+        # As many candles as freqtrade hands to `predict` in live mode.
+        self.CONV_WIDTH = self.settings.window
+        self._refusal: ConfigError | None = None
+        self._failures: list[str] = []
+        self._n_failures = 0
+        name = type(self).__name__
+        with one_line_errors():
+            self.prepare()
+            sources = own_sources(type(self), Path(self.config["user_data_dir"]))
+            check_identifier(
+                Path(self.full_path),
+                self.identifier,
+                fingerprint(name, self.config, self.settings, sources),
+                defaults(self.net),
+            )
+        self.dd = DurableDataDrawer.taking_over(self.dd, self.extra_columns)
+        self.dd.model_type = "pytorch"
+        if self.dd.forget_unusable_models(self.require_usable):
+            self.train_queue = self._set_train_queue()
+        for line in misspelt_keys(self.config):
+            logger.warning(line)
+
+    # what a model decides
+
+    def prepare(self) -> None:
+        """Refuse settings that would only fail in the first training."""
+
+    def require_usable(self, model: Any) -> object:
+        """Raise MismatchError where a model from disk cannot predict for this class."""
+        return model
+
+    def extra_columns(self, label_list: list[str]) -> list[str]:
+        """Return the columns that predictions have beside the labels."""
+        return []
+
+    def require_answers(self, model: Any) -> None:
+        """Raise MismatchError where a saved model's classes are not those of the strategy."""
+
+    def train_pair(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
+        """Train a model for `pair` on a slice of candles."""
+        raise NotImplementedError
+
+    def check_columns(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
+        """Raise ConfigError where labels are features too, or columns would overwrite others."""
+        refuse_unsound_columns(
+            dk.pair,
+            frame.columns,
+            dk.label_list,
+            self.extra_columns(dk.label_list),
+            dk.data.get("extra_returns_per_train", {}),
+        )
+
+    # training
+
+    def train(
+        self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen, **kwargs: Any
+    ) -> Any:
+        """Train a model for `pair` on a slice of candles.
+
+        Returns:
+            The model. None for a slice of a backtest that has no candle to predict, or whose
+            training failed.
+
+        Raises:
+            ConfigError: No slice can be trained like this.
+            DataError: The slice leaves no window to train on.
+            TrainingError: The loss is no longer finite, or the bot was stopped.
+        """
+        if dk.live or not isinstance(dk, SequenceDataKitchen):
+            return self.train_pair(unfiltered_df, pair, dk)
+        if not dk.slice_length:
+            return None
+        try:
+            return self.train_pair(unfiltered_df, pair, dk)
+        except (FreqaiLSTMError, OperationalException) as error:
+            # FreqAI would go on to the next slice, which must fail in the same way.
+            self._refusal = error if isinstance(error, ConfigError) else None
+            self._failures.append(str(error))
+            logger.warning(
+                "Training %s raised exception %s. Message: %s, skipping.",
+                pair,
+                type(error).__name__,
+                error,
+            )
+            return None
+        except Exception as error:
+            self._failures.append(f"{type(error).__name__}: {error}")
+            raise
+
+    # backtest
+
+    def start_backtesting(
+        self,
+        dataframe: pd.DataFrame,
+        metadata: dict[str, Any],
+        dk: FreqaiDataKitchen,
+        strategy: IStrategy,
+    ) -> FreqaiDataKitchen:
+        """Backtest one pair, with the rows before each slice at hand."""
+        self.dk = kitchen = self.new_kitchen(metadata["pair"])
+        kitchen.check_labels = lambda frame: self.check_columns(frame, kitchen)
+        kitchen.check_stored = self._stored_check(kitchen, dataframe, metadata, strategy)
+        self._failures = []
+        with one_line_errors():
+            done = super().start_backtesting(dataframe, metadata, kitchen, strategy)
+        self._report_failures(kitchen)
+        return done
+
+    def new_kitchen(self, pair: str) -> SequenceDataKitchen:
+        """Make the kitchen of one pair."""
+        return SequenceDataKitchen(self.config, self.live, pair, self.window_size - 1)
+
+    def _stored_check(
+        self,
+        dk: SequenceDataKitchen,
+        dataframe: pd.DataFrame,
+        metadata: dict[str, Any],
+        strategy: IStrategy,
+    ) -> Callable[[pd.DataFrame], None]:
+        """Return what compares stored predictions with the strategy's labels and classes."""
+
+        @functools.cache
+        def expected() -> list[str]:
+            # Only the strategy knows, and FreqAI asks it for targets where it trains.
+            frame = dk.use_strategy_to_populate_indicators(
+                strategy, prediction_dataframe=dataframe.tail(_RECENT), pair=dk.pair
+            )
+            frame = strategy.set_freqai_targets(frame, metadata=metadata)
+            dk.find_labels(dk.remove_special_chars_from_feature_names(frame))
+            return [*dk.label_list, *self.extra_columns(dk.label_list)]
+
+        def check(stored: pd.DataFrame) -> None:
+            found = answer_columns(stored, dk.data["extra_returns_per_train"])
+            refuse_other_answers(self.identifier, f"predictions of {dk.pair}", found, expected())
+
+        return check
+
+    def model_exists(self, dk: FreqaiDataKitchen) -> bool:
+        """Tell whether a backtest model is on disk, whole, and of the strategy's labels.
+
+        Raises:
+            ConfigError: It is of other labels.
+        """
+        if not super().model_exists(dk):
+            return False
+        stem = Path(dk.data_path) / dk.model_filename
+        reason = why_unusable(stem, self.require_usable)
+        if reason is not None:
+            logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
+            return False
+        if dk.label_list:
+            names = read_metadata(stem)["label_list"]
+            refuse_other_answers(self.identifier, f"a model of {dk.pair}", names, dk.label_list)
+        return True
+
+    def _append_null_backtesting_predictions(
+        self, dk: FreqaiDataKitchen, dataframe_backtest: pd.DataFrame
+    ) -> None:
+        """Append what stands for predictions where a slice was not trained, in all columns.
+
+        They are not stored: the next run would take them for the predictions of a model.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        columns = [*dk.label_list, *self.extra_columns(dk.label_list)]
+        n_rows = len(dataframe_backtest)
+        dk.DI_values = np.zeros(n_rows)
+        for statistic in STATISTICS:
+            known = dk.data.setdefault(f"labels_{statistic}", {})
+            known.update(dict.fromkeys(columns, 0))
+        append_df = dk.get_predictions_to_append(
+            pd.DataFrame(0, index=range(n_rows), columns=columns),
+            np.zeros(n_rows, dtype=np.int_),
+            dataframe_backtest,
+        )
+        dk.append_predictions(append_df)
+
+    def _report_failures(self, dk: FreqaiDataKitchen) -> None:
+        count = len(self._failures)
+        self._n_failures += count
+        if count:
+            logger.warning(
+                "%s: %d of %d slices could not be trained and have no prediction (do_predict 0). "
+                "They are not stored: run again, with --cache none, once the cause is mended. The "
+                "last was: %s",
+                dk.pair,
+                count,
+                len(dk.training_timeranges),
+                self._failures[-1],
+            )
+        if self._n_failures > count and self.pair_it >= self.total_pairs:
+            logger.warning("In all pairs %d slices could not be trained.", self._n_failures)
+
+    # statistics
+
+    def describe_extra_columns(self, dk: FreqaiDataKitchen) -> None:
+        """Give the host a mean and a deviation for every column, which it asks for by name."""
+        for statistic in STATISTICS:
+            known = dk.data.setdefault(f"labels_{statistic}", {})
+            for name in self.extra_columns(dk.label_list):
+                known.setdefault(name, 0.0)
+
+    def fit_live_predictions(self, dk: FreqaiDataKitchen, pair: str) -> None:
+        """Fit every column's mean and deviation over the last live predictions."""
+        # The host would add the classes of each slice of a backtest to those of the slices before.
+        dk.unique_class_list = self.extra_columns(dk.label_list)
+        super().fit_live_predictions(dk, pair)
+        self.describe_extra_columns(dk)

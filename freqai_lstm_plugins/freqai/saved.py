@@ -1,0 +1,136 @@
+"""A model that FreqAI saved, read in another process with its metadata and pipelines.
+
+Pipelines, and trees, are pickles, which freqtrade's own loader reads: they may execute anything.
+The user's model folder is only read.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from freqtrade.constants import USERPATH_FREQAIMODELS
+from freqtrade.exceptions import FreqtradeException
+from freqtrade.freqai.data_drawer import (
+    FEATURE_PIPELINE,
+    LABEL_PIPELINE,
+    METADATA,
+    FreqaiDataDrawer,
+)
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
+
+from freqai_lstm_plugins.checkpoint import read_checkpoint
+from freqai_lstm_plugins.errors import FreqaiLSTMError, NotACheckpointError
+from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
+from freqai_lstm_plugins.models.state import SequenceState, read_state
+from freqai_lstm_plugins.names import MODEL_SUFFIX
+
+TREES = "_model.joblib"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The files of one model.
+
+    Attributes:
+        stem: Folder of the model, and the name that its files begin with.
+        checkpoint: What the model file of this package holds; None where it is of trees.
+    """
+
+    stem: Path
+    checkpoint: SequenceState | None
+
+    @property
+    def window(self) -> int:
+        """W; trees see one candle."""
+        return 1 if self.checkpoint is None else self.checkpoint.window
+
+
+def find_saved(file: Path) -> SavedModel:
+    """Find the files that FreqAI wrote with a model, without executing anything in them.
+
+    Raises:
+        NotACheckpointError: It is no model file, or none that FreqAI wrote.
+    """
+    if not file.is_file():
+        raise NotACheckpointError(f"There is no model file {file}.")
+    if file.suffix not in (".zip", ".joblib"):
+        raise NotACheckpointError(
+            f"{file} is no model file: those of FreqAI end in {MODEL_SUFFIX}, or for trees in "
+            f"{TREES}."
+        )
+    checkpoint = read_state(read_checkpoint(file)) if file.suffix == ".zip" else None
+    stem = file.with_name(file.name.removesuffix(TREES if checkpoint is None else MODEL_SUFFIX))
+    names = (f"{METADATA}.json", f"{FEATURE_PIPELINE}.pkl", f"{LABEL_PIPELINE}.pkl")
+    missing = [name for name in names if not stem.with_name(f"{stem.name}_{name}").is_file()]
+    if missing == list(names) and checkpoint is not None:
+        raise NotACheckpointError(
+            f"{file} was not written by FreqAI, so nothing tells how its features are made. "
+            f"Explain it in Python: explain(load_model({file.name!r}), X), both from "
+            f"freqai_lstm_plugins."
+        )
+    if missing:
+        raise NotACheckpointError(
+            f"There is no {stem.name}_{missing[0]} beside {file}. FreqAI writes it with each "
+            f"model: keep a model's files together."
+        )
+    return SavedModel(stem, checkpoint)
+
+
+def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:
+    """Load a model by freqtrade's own loader, or by ours on top of it.
+
+    The kitchen gets the metadata and the pipelines of the model.
+
+    Raises:
+        NotACheckpointError: A file is damaged, or of other packages.
+    """
+    stem, checkpoint = saved.stem, saved.checkpoint
+    drawer = FreqaiDataDrawer if checkpoint is None else DurableDataDrawer
+    kitchen.data_path, kitchen.model_filename = stem.parent, stem.name
+    with tempfile.TemporaryDirectory() as folder:
+        loader = drawer(Path(folder), kitchen.config)
+        loader.model_type = "joblib" if checkpoint is None else "pytorch"
+        loader.pair_dict[kitchen.pair] = {
+            **loader.empty_pair_dict,
+            "model_filename": stem.name,
+            "data_path": str(stem.parent),
+        }
+        try:
+            model = loader.load_data(kitchen.pair, kitchen)
+        except (FreqaiLSTMError, FreqtradeException):
+            raise
+        # A pickle that is damaged, or of other packages, may raise anything.
+        except Exception as error:
+            raise NotACheckpointError(
+                f"{stem}: the model or its pipelines cannot be loaded "
+                f"({type(error).__name__}: {error}). Use the packages that wrote them."
+            ) from error
+        if checkpoint is not None and checkpoint.is_own_net:
+            _bind_own_net(model, checkpoint, kitchen.config, Path(folder))
+    return model
+
+
+def _bind_own_net(
+    model: SequenceEstimator, checkpoint: SequenceState, config: dict[str, Any], folder: Path
+) -> None:
+    """Let the user's own model class build its net, in a copy of the user directory."""
+    models = config["user_data_dir"] / USERPATH_FREQAIMODELS
+    if models.is_dir():
+        shutil.copytree(models, folder / USERPATH_FREQAIMODELS)
+    # A model writes records of the config into its user directory.
+    own = deepcopy(config) | {"user_data_dir": folder, "freqaimodel": checkpoint.net}
+    changes = {
+        "identifier": "explain",
+        "conv_width": checkpoint.window,
+        "model_training_parameters": {"model_kwargs": checkpoint.net_settings},
+    }
+    for written in (own, own["original_config"]):
+        written["freqai"].update(changes)
+    model.bind(FreqaiModelResolver.load_freqaimodel(own).build_net, checkpoint.net)

@@ -1,0 +1,1 @@
+"""Several models, one forecast: weighed by evidence that none of them had a hand in."""

@@ -1,0 +1,1 @@
+"""Research on many models and symbols; knows neither a host nor torch."""

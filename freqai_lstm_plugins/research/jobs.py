@@ -1,0 +1,332 @@
+"""One job of a comparison: a model is trained on a fold and forecasts the fold's test rows.
+
+A job is a few plain values, so that any process on any machine can do it from the tables in the
+output folder. Its key hashes all that its result depends on; a finished job is one folder that was
+renamed into place, so a job is either done or not, and nobody does it twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import resource
+import shutil
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from freqai_lstm_plugins.data.assembly import Assembled, Rows, assemble
+from freqai_lstm_plugins.data.candles import file_stem
+from freqai_lstm_plugins.data.preparation import Schema
+from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, fold_rows
+from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
+from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
+from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.models.catalogue import new_model
+from freqai_lstm_plugins.models.contract import Model, Predictions
+from freqai_lstm_plugins.models.registry import save_model
+from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
+
+MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
+PANEL = "panel"
+# Versions of these decide what a training gives.
+PACKAGES = ("freqai_lstm_plugins", "torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what.
+
+    Attributes:
+        model: Name in the experiment.
+        kind: Name of the model in the catalogue.
+        settings: Its settings.
+        tables: Tables of the symbols: one, or all of a panel.
+        is_panel: Whether one model is trained for all tables.
+        symbol_embedding: Numbers that tell a net of a panel the symbol; 0 tells none.
+        feature_names: F names.
+        fold: Its dates.
+        seed: Seed of the training.
+        window: W.
+    """
+
+    model: str
+    kind: str
+    settings: dict[str, Any]
+    tables: tuple[Table, ...]
+    is_panel: bool
+    symbol_embedding: int
+    feature_names: tuple[str, ...]
+    fold: Fold
+    seed: int
+    window: int
+
+    @property
+    def subject(self) -> str:
+        """The symbol, or the word for all of them."""
+        return PANEL if self.is_panel else self.tables[0].symbol
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the result depends on."""
+        content = {
+            "kind": self.kind,
+            "settings": self.settings,
+            "tables": sorted((table.symbol, table.digest) for table in self.tables),
+            "is_panel": self.is_panel,
+            "symbol_embedding": self.symbol_embedding,
+            "features": self.feature_names,
+            "fold": asdict(replace(self.fold, number=0)),
+            "seed": self.seed,
+            "window": self.window,
+            "packages": package_versions(),
+        }
+        text = json.dumps(content, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def place(self) -> Path:
+        """Where the result goes, below the output folder."""
+        stem = file_stem(self.subject)
+        group = Path("models") / (PANEL if self.is_panel else Path("symbols") / stem)
+        version = f"fold{self.fold.number}-seed{self.seed}-{self.key[:12]}"
+        return group / file_stem(self.model) / version
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        return f"{self.model}, {self.subject}, fold {self.fold.number}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended.
+
+    Attributes:
+        job: The job.
+        seconds: What it took.
+        failure: Why it failed, in one line; None where it succeeded.
+    """
+
+    job: Job
+    seconds: float
+    failure: str | None = None
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that a result depends on, where they are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def is_done(job: Job, out: Path) -> bool:
+    """Whether the result of a job is there, whole."""
+    return (out / job.place / METADATA_FILE).is_file()
+
+
+def run_job(job: Job, out: Path) -> Done:
+    """Do a job unless its result is there; a failure is told, not raised.
+
+    Args:
+        job: The job.
+        out: The output folder.
+    """
+    started = time.perf_counter()
+    try:
+        if not is_done(job, out):
+            with _one_thread():
+                _compute(job, out, started)
+    except FreqaiLSTMError as error:
+        return Done(job, time.perf_counter() - started, str(error))
+    # Whatever a model or a full disk raises: the other jobs go on, and the reason is kept.
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        return Done(job, time.perf_counter() - started, " ".join(reason.split()))
+    return Done(job, time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep BLAS and OpenMP to one thread: workers share the cores between them."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        yield
+        return
+    with threadpool_limits(limits=1):
+        yield
+
+
+def _compute(job: Job, out: Path, started: float) -> None:
+    frames = [read_features(table) for table in job.tables]
+    frame, codes = join_frames(frames)
+    schema = schema_of(job)
+    rows, split = rows_of(frame, codes, schema.feature_names), split_rows(job.fold, frame)
+    assert_no_peeking(job.fold, split, frame["date"], frame[KNOWN_AT])
+    assembled = assemble(rows, split.train, split.valid, schema, job.window)
+    model = make_model(job)
+    model.fit_windows(assembled.data)
+    symbols = [table.symbol for table in job.tables]
+    predicted = predict_test(model, assembled, split, frame, np.array(symbols)[codes])
+    if predicted.empty:
+        raise DataError("no window ends at a test row: give the test part more rows than a window")
+    target = out / job.place
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        save_model(model, temporary / MODEL_FILE)
+        predicted.to_parquet(temporary / PREDICTIONS_FILE, index=False)
+        metadata = _metadata(job, assembled, split, model, predicted)
+        metadata["seconds"] = time.perf_counter() - started
+        write_text(temporary / METADATA_FILE, json.dumps(metadata, indent=1, default=str))
+        _rename(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename(temporary: Path, target: Path) -> None:
+    try:
+        temporary.rename(target)
+    except OSError:
+        # Another worker was faster; its result is the same.
+        if not (target / METADATA_FILE).is_file():
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+
+
+def join_frames(frames: list[pd.DataFrame]) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:
+    """Return the tables one after the other, and the number of each row's table."""
+    codes = np.repeat(np.arange(len(frames)), [len(frame) for frame in frames])
+    return pd.concat(frames, ignore_index=True), codes
+
+
+def schema_of(job: Job) -> Schema:
+    """Return what the columns of a job's rows are called."""
+    names = (
+        [*job.feature_names, LAST_KNOWN_LABEL] if job.kind == "naive_last" else [*job.feature_names]
+    )
+    tells = bool(job.symbol_embedding)
+    return Schema(names, [LABEL], [], [table.symbol for table in job.tables] if tells else [])
+
+
+def rows_of(frame: pd.DataFrame, codes: np.ndarray[Any, Any], feature_names: Sequence[str]) -> Rows:
+    """Return the rows of joined tables; the first row of each table follows none."""
+    follows = np.diff(codes, prepend=-1) == 0
+    features = frame[list(feature_names)].to_numpy(dtype=np.float64)
+    return Rows(features, frame[[LABEL]].to_numpy(dtype=np.float64), follows, codes)
+
+
+def split_rows(fold: Fold, frame: pd.DataFrame) -> FoldRows:
+    """Return which rows of a table belong to the parts of a fold."""
+    return fold_rows(fold, frame["date"], frame[KNOWN_AT])
+
+
+def make_model(job: Job) -> Model:
+    """Return the model of a job, not trained yet."""
+    return new_model(
+        job.kind,
+        job.settings,
+        window=job.window,
+        seed=job.seed,
+        symbol_embedding=job.symbol_embedding,
+    )
+
+
+def predict_test(
+    model: Model,
+    assembled: Assembled,
+    split: FoldRows,
+    frame: pd.DataFrame,
+    symbols: np.ndarray[Any, Any],
+) -> pd.DataFrame:
+    """Return forecasts of the test rows at which a window ends, in the label's own units."""
+    wanted = assembled.has_window & split.test
+    found = model.predict_windows(assembled.rows, wanted)
+    table = pd.DataFrame(
+        {
+            "date": frame["date"],
+            "symbol": symbols,
+            "prediction": _unscaled(assembled, found.point),
+            "label": frame[LABEL],
+            "known_at": frame[KNOWN_AT],
+            **_ends(assembled, found),
+        }
+    )
+    return table[wanted].reset_index(drop=True)
+
+
+def _ends(assembled: Assembled, found: Predictions) -> dict[str, Any]:
+    if found.lower is None or found.upper is None:
+        return {}
+    return {
+        "lower": _unscaled(assembled, found.lower),
+        "upper": _unscaled(assembled, found.upper),
+    }
+
+
+def _unscaled(assembled: Assembled, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    scaling = assembled.data.scaling
+    assert scaling is not None
+    return scaling.unscale_targets(values)[:, 0]
+
+
+def _metadata(
+    job: Job, assembled: Assembled, split: FoldRows, model: Model, predicted: pd.DataFrame
+) -> dict[str, Any]:
+    scaling, valid = assembled.data.scaling, assembled.data.valid
+    return {
+        "key": job.key,
+        "model": job.model,
+        "kind": job.kind,
+        "settings": job.settings,
+        "symbols": [table.symbol for table in job.tables],
+        "is_panel": job.is_panel,
+        "symbol_embedding": job.symbol_embedding,
+        "fold": asdict(job.fold),
+        "seed": job.seed,
+        "window": job.window,
+        "feature_names": schema_of(job).feature_names,
+        "tables": {table.symbol: table.digest for table in job.tables},
+        "files": {table.symbol: table.path.name for table in job.tables},
+        "data_range": [str(predicted["date"].min()), str(predicted["date"].max())],
+        "rows": {
+            "train": len(assembled.data.train),
+            "valid": 0 if valid is None else len(valid),
+            "test": len(predicted),
+            "purged": split.purged,
+            "embargoed": split.embargoed,
+            "unlabelled": split.unlabelled,
+        },
+        "scaling": None if scaling is None else scaling.to_dict(),
+        "history": model.history_.to_dict(),
+        "metrics": _metrics(predicted),
+        "packages": package_versions(),
+        # Of the whole worker so far: a later job of it can only show as much or more.
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _metrics(predicted: pd.DataFrame) -> dict[str, float | None]:
+    """Return a few figures of one job, to be seen in a list of models."""
+    known = predicted.dropna(subset=["prediction", "label"])
+    if len(known) < 2:
+        return {"n": len(known), "mse": None, "rank_ic": None}
+    error = known["prediction"] - known["label"]
+    constant = known["prediction"].nunique() < 2 or known["label"].nunique() < 2
+    rank = None if constant else float(known["prediction"].rank().corr(known["label"].rank()))
+    return {"n": len(known), "mse": float((error**2).mean()), "rank_ic": rank}

@@ -1,0 +1,154 @@
+"""From stored predictions to the report: what the models of an experiment are worth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from freqai_lstm_plugins.data.candles import bars_per_year
+from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.research.checks import summary
+from freqai_lstm_plugins.research.experiment import experiment_hash
+from freqai_lstm_plugins.research.experiment_schema import Experiment
+from freqai_lstm_plugins.research.findings import Trading, find
+from freqai_lstm_plugins.research.jobs import is_done
+from freqai_lstm_plugins.research.market import Rules, build_market
+from freqai_lstm_plugins.research.portfolio import Costs
+from freqai_lstm_plugins.research.portfolio import Plan as Positions
+from freqai_lstm_plugins.research.predictions import check_predictions
+from freqai_lstm_plugins.research.report import Report, Run, write_report
+from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started
+from freqai_lstm_plugins.research.store import Entry, load_predictions, read_entry
+
+REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
+# Labels in units of something else than returns cannot be compared with costs.
+RETURNS = ("return", "qlib")
+
+
+def judge_run(started: Started) -> Path:
+    """Write the report of what is done, unless the very same stands there already.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        DataError: No job succeeded, or there are too few dates to judge.
+        MissingExtraError: A package of the extra `research` is not installed.
+    """
+    folder = started.out / REPORT_FOLDER
+    state = _state(started)
+    page, written = folder / "report.html", folder / STATE_FILE
+    if page.is_file() and written.is_file() and written.read_text(encoding="utf-8") == state:
+        return page
+    experiment = started.experiment
+    table = load_predictions(started.plan.jobs, started.out, experiment.seeds)
+    findings = find(
+        check_predictions(table),
+        horizon=experiment.label.horizon,
+        dates_per_year=bars_per_year(started.dataset.calendar),
+        trading=_trading(experiment, started),
+    )
+    page = write_report(Report(_run(started, table), findings), folder)
+    write_text(folder / VERDICT_FILE, "\n".join(findings.verdicts) + "\n")
+    write_text(written, state)
+    return page
+
+
+def _state(started: Started) -> str:
+    """Return what a report is made of: the experiment, and which of its jobs are done."""
+    done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
+    content = json.dumps([experiment_hash(started.experiment), done])
+    return hashlib.sha256(content.encode()).hexdigest() + "\n"
+
+
+def _trading(experiment: Experiment, started: Started) -> Trading:
+    portfolio, costs = experiment.portfolio, experiment.costs
+    rules = Rules(portfolio.can_short, portfolio.settlement, experiment.data.price_limit)
+    candles = pd.concat(
+        [frame.assign(symbol=symbol) for symbol, frame in started.dataset.candles.items()],
+        ignore_index=True,
+    )
+    return Trading(
+        market=build_market(candles, rules, bad=candles["close"].isna()),
+        plan=Positions(
+            portfolio.kind,
+            experiment.label.horizon,
+            min(portfolio.k, len(started.dataset.tables)),
+            portfolio.threshold,
+        ),
+        costs=Costs(costs.buy + costs.slippage, costs.sell + costs.slippage, costs.tax),
+        rules=rules,
+        is_hindsight=portfolio.hindsight,
+    )
+
+
+def _run(started: Started, table: pd.DataFrame) -> Run:
+    experiment, plan = started.experiment, started.plan
+    entries = [
+        (job.model, read_entry(started.out / job.place))
+        for job in plan.jobs
+        if is_done(job, started.out)
+    ]
+    text = (started.out / EXPERIMENT_FILE).read_text(encoding="utf-8")
+    dates = f"{table['date'].min():%Y-%m-%d} to {table['date'].max():%Y-%m-%d}"
+    return Run(
+        title=experiment.output.title or "Comparison",
+        summary=(
+            f"{table['symbol'].nunique()} symbols, {len(experiment.models)} models, "
+            f"{len(plan.folds)} folds, {len(experiment.seeds)} seeds, test rows from {dates}"
+        ),
+        experiment=text,
+        histories=_histories(entries),
+        timings=_timings(entries),
+        purged=_purged(plan.purged),
+        checks=summary(started.dataset.checked),
+        failures=pd.concat([started.failures, _left_out(plan.left_out)], ignore_index=True),
+    )
+
+
+def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
+    """Return the losses of one training of each model that makes passes: its first."""
+    found: dict[str, pd.DataFrame] = {}
+    for model, entry in entries:
+        epochs = entry.metadata["history"]["epochs"]
+        if model not in found and len(epochs) > 1:
+            frame = pd.DataFrame(epochs).rename(columns={"number": "epoch"})
+            found[model] = frame[["epoch", "train_loss", "valid_loss"]]
+    return found
+
+
+def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
+    rows = [
+        {
+            "model": model,
+            "jobs": 1,
+            "seconds": entry.metadata["seconds"],
+            "peak_memory_mb": entry.metadata["peak_memory_bytes"] / 2**20,
+        }
+        for model, entry in entries
+    ]
+    grouped = pd.DataFrame(rows).groupby("model", sort=False)
+    columns: Any = {"jobs": "sum", "seconds": "sum", "peak_memory_mb": "max"}
+    return grouped.agg(columns)
+
+
+def _purged(purged: pd.DataFrame) -> pd.DataFrame:
+    return purged.drop(columns="symbol").groupby("fold").sum()
+
+
+def _left_out(left_out: pd.DataFrame) -> pd.DataFrame:
+    jobs = [f"every model, {row.symbol}, fold {row.fold}" for row in left_out.itertuples()]
+    return pd.DataFrame({"job": jobs, "reason": list(left_out["reason"])})
+
+
+def require_some_done(started: Started) -> None:
+    """Raise DataError where no job succeeded."""
+    if not any(is_done(job, started.out) for job in started.plan.jobs):
+        raise DataError(
+            f"No job succeeded, so there is nothing to judge: the reasons stand in {started.out}."
+        )

@@ -1,0 +1,122 @@
+"""Runs jobs beside each other, on this machine or on a dask cluster.
+
+Finished work is on disk, so whatever ends a run, the next one does what is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
+from freqai_lstm_plugins.research.jobs import Done, Job, is_done, run_job
+
+DASK_SECONDS = 10.0
+# Workers that die again and again are not started for ever.
+MOST_DEATHS = 3
+
+OnDone = Callable[[Done], None]
+
+
+def count_workers() -> int:
+    """Return how many jobs run beside each other where nobody says: one a core."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    out: Path,
+    *,
+    workers: int | None = None,
+    dask: str | None = None,
+    on_done: OnDone | None = None,
+) -> list[Done]:
+    """Do the jobs whose results are not there yet.
+
+    Args:
+        jobs: All jobs.
+        out: The output folder, which every worker must see under this path.
+        workers: Processes; None takes one a core.
+        dask: Address of a dask scheduler, such as `tcp://127.0.0.1:8786`, in place of processes.
+        on_done: Called after each job, also after one that failed.
+
+    Returns:
+        How each job that was not done before ended.
+
+    Raises:
+        ConfigError: Nobody listens at the address.
+        MissingExtraError: joblib or dask is not installed.
+    """
+    left = {job.key: job for job in jobs if not is_done(job, out)}
+    results: list[Done] = []
+    deaths = 0
+    while left:
+        try:
+            for done in _each(list(left.values()), out, workers, dask):
+                left.pop(done.job.key, None)
+                results.append(done)
+                if on_done is not None:
+                    on_done(done)
+        except Exception as error:
+            if not _is_death(error):
+                raise
+            deaths += 1
+            # What was finished meanwhile is there; what a worker took with it is tried again.
+            left = {key: job for key, job in left.items() if not is_done(job, out)}
+            if deaths >= MOST_DEATHS:
+                reason = "a worker process died, for example for want of memory: run it again"
+                results += [Done(job, 0.0, reason) for job in left.values()]
+                left = {}
+    return results
+
+
+def _each(jobs: Sequence[Job], out: Path, workers: int | None, dask: str | None) -> Iterator[Done]:
+    try:
+        from joblib import Parallel, delayed
+    except ImportError as error:
+        raise MissingExtraError("joblib", "research", "A comparison") from error
+    n_workers = workers or count_workers()
+    if dask is None and (n_workers == 1 or len(jobs) == 1):
+        yield from (run_job(job, out) for job in jobs)
+        return
+    with _cluster(dask):
+        # One job at a time a worker: they take seconds, and a batch would be lost as a whole.
+        parallel: Any = Parallel(
+            n_jobs=-1 if dask else n_workers, return_as="generator_unordered", batch_size=1
+        )
+        yield from parallel(delayed(run_job)(job, out) for job in jobs)
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """Let joblib hand jobs to the dask scheduler at `address`, or to processes of its own."""
+    from joblib import parallel_config
+
+    if address is None:
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            yield
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise MissingExtraError("dask", "cluster", "A run on a dask cluster") from error
+    try:
+        client: Any = Client(address, timeout=DASK_SECONDS)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TimeoutError) as error:
+        raise ConfigError(
+            f"--dask {address}: no dask scheduler answers there ({type(error).__name__}). Start "
+            f"one with `dask scheduler --host 127.0.0.1`, or leave --dask out."
+        ) from error
+    with client, parallel_config(backend="dask"):
+        if not client.scheduler_info()["workers"]:
+            client.wait_for_workers(1, timeout=DASK_SECONDS)
+        yield
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether an error says that a worker is gone, by the libraries' own classes."""
+    return type(error).__name__ in {"TerminatedWorkerError", "BrokenProcessPool", "KilledWorker"}

@@ -1,0 +1,136 @@
+"""What jobs left in an output folder: models, predictions, and what is known of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from freqai_lstm_plugins.data.assembly import apply_scaling
+from freqai_lstm_plugins.data.scaling import Scaling
+from freqai_lstm_plugins.errors import DataError, NotACheckpointError
+from freqai_lstm_plugins.models.registry import load_model
+from freqai_lstm_plugins.research.jobs import (
+    METADATA_FILE,
+    MODEL_FILE,
+    PREDICTIONS_FILE,
+    Job,
+    is_done,
+    join_frames,
+    rows_of,
+)
+
+DATA_FOLDER = "data"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished job.
+
+    Attributes:
+        folder: Where its files lie.
+        metadata: What is known of it, see `docs/compare.md`.
+    """
+
+    folder: Path
+    metadata: dict[str, Any]
+
+    @property
+    def model_file(self) -> Path:
+        """The model file."""
+        return self.folder / MODEL_FILE
+
+    def predictions(self) -> pd.DataFrame:
+        """Return its forecasts, with the model's name, its seed and its fold beside each."""
+        found = pd.read_parquet(self.folder / PREDICTIONS_FILE)
+        return found.assign(
+            model=self.metadata["model"],
+            seed=int(self.metadata["seed"]),
+            fold=int(self.metadata["fold"]["number"]),
+        )
+
+
+def read_entry(folder: Path) -> Entry:
+    """Return the finished job in a folder.
+
+    Raises:
+        NotACheckpointError: The folder holds none.
+    """
+    try:
+        metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise NotACheckpointError(f"{folder} holds no finished model ({error}).") from error
+    return Entry(folder, metadata)
+
+
+def list_entries(out: Path) -> list[Entry]:
+    """Return all finished jobs of an output folder, by their paths.
+
+    Raises:
+        DataError: There is no such folder, or it holds no models.
+    """
+    found = sorted(out.glob(f"models/**/{METADATA_FILE}"))
+    if not found:
+        raise DataError(f"{out} holds no models: run `freqai-lstm compare` with --out {out} first.")
+    return [read_entry(path.parent) for path in found]
+
+
+def load_predictions(jobs: Iterable[Job], out: Path, seeds: Sequence[int]) -> pd.DataFrame:
+    """Return one long table of what jobs forecast; those that failed are left out.
+
+    A model that does not depend on its seed was trained once, and stands under every seed.
+    """
+    parts = []
+    for job in jobs:
+        if not is_done(job, out):
+            continue
+        # The experiment's name of a model and number of a fold, as a result may be of another run.
+        found = read_entry(out / job.place).predictions()
+        parts.append(found.assign(model=job.model, seed=job.seed, fold=job.fold.number))
+    if not parts:
+        raise DataError("No job succeeded, so there is nothing to compare.")
+    table = pd.concat(parts, ignore_index=True)
+    return pd.concat([table, *_repeated(table, seeds)], ignore_index=True)
+
+
+def _repeated(table: pd.DataFrame, seeds: Sequence[int]) -> list[pd.DataFrame]:
+    repeated = []
+    for _, rows in table.groupby("model"):
+        if rows["seed"].nunique() == 1:
+            only = rows["seed"].iloc[0]
+            repeated += [rows.assign(seed=seed) for seed in seeds if seed != only]
+    return repeated
+
+
+def reproduce(entry: Entry, out: Path) -> pd.DataFrame:
+    """Predict a finished job's test rows anew, from its model file and the tables.
+
+    Returns:
+        date, symbol and prediction, a row for each stored prediction.
+
+    Raises:
+        NotACheckpointError: A table that the model was trained on is no longer there.
+    """
+    known = entry.metadata
+    paths = [out / DATA_FOLDER / known["files"][symbol] for symbol in known["symbols"]]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise NotACheckpointError(f"{entry.folder}: the table {missing} is gone, run it again.")
+    frame, codes = join_frames([pd.read_parquet(path) for path in paths])
+    rows, scaling = rows_of(frame, codes, known["feature_names"]), Scaling(**known["scaling"])
+    scaled, has_window = apply_scaling(
+        rows, scaling, known["window"], tells_symbols=bool(known["symbol_embedding"])
+    )
+    test = known["fold"]["test"]
+    is_test = frame["date"].between(pd.Timestamp(test["first"]), pd.Timestamp(test["last"]))
+    wanted = has_window & is_test.to_numpy()
+    point = load_model(entry.model_file).predict_windows(scaled, wanted).point
+    prediction = scaling.unscale_targets(point)[:, 0]
+    symbols = np.array(known["symbols"])[codes]
+    table = pd.DataFrame({"date": frame["date"], "symbol": symbols, "prediction": prediction})
+    return table[wanted].reset_index(drop=True)

@@ -1,0 +1,1 @@
+../../freqai_lstm_plugins/userdir/strategies/LeaAlpha158Strategy.py
