@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from freqai_lstm_plugins.version import __version__
+
 if TYPE_CHECKING:
     from freqai_lstm_plugins.explanations.explanation import explain
     from freqai_lstm_plugins.explanations.trees import explain_trees
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from freqai_lstm_plugins.models.registry import load_model
     from freqai_lstm_plugins.models.regressor import SequenceRegressor
 
-__version__ = "0.1.0"
 __all__ = [
     "SequenceClassifier",
     "SequenceRegressor",

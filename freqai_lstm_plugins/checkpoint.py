@@ -27,6 +27,7 @@ from freqai_lstm_plugins.errors import (
     NotACheckpointError,
 )
 from freqai_lstm_plugins.files import replacing
+from freqai_lstm_plugins.version import __version__
 
 FORMAT_NAME = "freqai_lstm_plugins"
 FORMAT_VERSION = 3
@@ -183,8 +184,6 @@ def _on_cpu(value: Any) -> Any:
 
 def package_versions() -> dict[str, str]:
     """Return the versions that matter to whoever has to read a file later."""
-    from freqai_lstm_plugins import __version__
-
     return {
         "freqai_lstm_plugins": __version__,
         "torch": str(torch.__version__),

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from freqai_lstm_plugins import __version__
 from freqai_lstm_plugins.commands import (
     compare,
     demo,
@@ -20,9 +19,11 @@ from freqai_lstm_plugins.commands import (
     models,
     path,
     replay,
+    train,
 )
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
+from freqai_lstm_plugins.version import __version__
 
 # In the order in which `--help` lists them. A module imports what it calls when it is called, so
 # that `--help` is at hand at once.
@@ -32,6 +33,7 @@ COMMANDS = (
     inspect.inspect,
     explain.explain,
     features.features,
+    train.train,
     compare.compare,
     models.models,
     replay.replay,

@@ -28,7 +28,7 @@ ORDER = [
     {"config", "checkpoint", "figures", "install"},
     {"names"},
     {"files"},
-    {"errors"},
+    {"errors", "version"},
 ]
 LEVELS = {part: level for level, parts in enumerate(ORDER) for part in parts}
 HOST_FOLDERS = {"freqai", "freqaimodels", "userdir"}

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freqai_lstm_plugins.commands.console import err, out
+from freqai_lstm_plugins.commands.console import err, job_progress, out
 from freqai_lstm_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
-    from freqai_lstm_plugins.research.runner import OnDone
     from freqai_lstm_plugins.research.started import Started
 
 
@@ -54,7 +51,7 @@ def compare(
         raise ConfigError("Nobody says where results go: give --out, or set output.folder.")
     run = start(asked, place)
     _describe(run)
-    with _progress(run.n_left) as on_done:
+    with job_progress(run.n_left) as on_done:
         run = train(run, workers=workers, dask=dask, on_done=on_done)
     require_some_done(run)
     page = judge_run(run)
@@ -80,32 +77,3 @@ def _describe(run: Started) -> None:
     )
     for row in plan.left_out.head(5).itertuples():
         err.print(f"Left out: {row.symbol}: {row.reason}", markup=False)
-
-
-@contextmanager
-def _progress(n_jobs: int) -> Iterator[OnDone | None]:
-    """Show a bar with the time left where a terminal watches, else a line a tenth of the jobs."""
-    if not n_jobs:
-        yield None
-        return
-    if not err.is_terminal:
-        yield _lines(n_jobs)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=err) as bar:
-        task = bar.add_task("jobs", total=n_jobs)
-        yield lambda done: bar.update(task, advance=1, description=done.job.title[:50])
-
-
-def _lines(n_jobs: int) -> OnDone:
-    n_done = 0
-
-    def on_done(done: object) -> None:
-        nonlocal n_done
-        n_done += 1
-        if n_done == n_jobs or n_done % max(n_jobs // 10, 1) == 0:
-            err.print(f"{n_done} of {n_jobs} jobs", markup=False)
-
-    return on_done

@@ -2,7 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.research.runner import OnDone
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def job_progress(n_jobs: int) -> Iterator[OnDone | None]:
+    """Show a bar with the time left where a terminal watches, else a line a tenth of the jobs."""
+    if not n_jobs:
+        yield None
+        return
+    if not err.is_terminal:
+        yield _lines(n_jobs)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=err) as bar:
+        task = bar.add_task("jobs", total=n_jobs)
+        yield lambda done: bar.update(task, advance=1, description=done.job.title[:50])
+
+
+def _lines(n_jobs: int) -> OnDone:
+    n_done = 0
+
+    def on_done(done: object) -> None:
+        nonlocal n_done
+        n_done += 1
+        if n_done == n_jobs or n_done % max(n_jobs // 10, 1) == 0:
+            err.print(f"{n_done} of {n_jobs} jobs", markup=False)
+
+    return on_done

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from freqai_lstm_plugins.commands.console import out
 
@@ -23,7 +23,8 @@ def models(
         for entry in entries:
             out.print(str(entry.model_file), markup=False)
         return
-    table = Table("subject", "model", "version", "test rows", "rank IC", "MSE", "seconds")
+    names = ("subject", "model", "version", "test rows", "rank IC", "MSE", "seconds")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for entry in entries:
         known, metrics = entry.metadata, entry.metadata["metrics"]
         table.add_row(

@@ -122,6 +122,20 @@ def _described(path: Path) -> CandleFile | None:
     return CandleFile(pair, match["timeframe"], path)
 
 
+def describe_file(path: Path) -> CandleFile:
+    """Return what the name of a file of candles says.
+
+    Raises:
+        DataError: There is no such file, or its name is not that of candles.
+    """
+    found = _described(path)
+    if found is None:
+        raise DataError(
+            f"{path} is no file of candles: give a file that ends in {', '.join(SUFFIXES)}."
+        )
+    return found
+
+
 def _refuse_twice(folder: Path, files: Iterable[CandleFile]) -> None:
     seen: dict[str, CandleFile] = {}
     for file in files:

@@ -74,7 +74,9 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         self.check_labels(dataframe)
 
     def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:
-        """Cut a slice out of `df`, and remember the rows before it."""
+        """Cut a slice out of `df`; in a backtest, remember the rows before it."""
+        if self.live:
+            return super().slice_dataframe(timerange, df)
         before = df.loc[df["date"] < timerange.startdt]
         self.context = self.remove_special_chars_from_feature_names(
             before.iloc[len(before) - min(self.n_context, len(before)) :].copy()

@@ -13,9 +13,6 @@ from freqai_lstm_plugins.nets import cpu
 from freqai_lstm_plugins.nets.base import SequenceNet, read_config
 from freqai_lstm_plugins.nets.seeds import dropout_mask
 
-# Fewer windows take less time by torch's layers.
-SMALLEST_BATCH = 8
-
 
 class RecurrentNet(SequenceNet):
     """Stacked recurrent layers, and a small dense head on the last state.
@@ -61,15 +58,15 @@ class RecurrentNet(SequenceNet):
         Windows that overlap share the first layer's product with the rows. Gradients and dropout
         are those of `forward`; for them, `ends` ascend.
         """
-        windows, learns = RowWindows(rows, ends, window), torch.is_grad_enabled()
-        if not cpu.runs_layers(self.recurrent, learn=learns):
+        windows = RowWindows(rows, ends, window)
+        if not cpu.serves_rows(self.recurrent):
             whole: Tensor = self(gather_windows(*windows))
             return whole
-        is_plain = not (learns or self.recurrent.training)
+        keeps = torch.is_grad_enabled() or self.recurrent.training
         last = (
-            cpu.last_states(self.recurrent, windows)
-            if is_plain
-            else run_layers(self.recurrent, windows)[-1]
+            run_layers(self.recurrent, windows)[-1]
+            if keeps
+            else cpu.last_states(self.recurrent, windows)
         )
         prediction: Tensor = self.head(last)
         return prediction
@@ -117,7 +114,7 @@ def run_layers(recurrent: nn.RNNBase, x: Tensor | RowWindows) -> Tensor:
     """
     batch, n_steps, _ = x.shape
     masks = _masks(recurrent, n_steps, batch)
-    if batch >= SMALLEST_BATCH and cpu.runs_layers(recurrent, learn=torch.is_grad_enabled()):
+    if cpu.serves_windows(recurrent, batch):
         return cpu.run_layers(recurrent, x, masks)
     windows = gather_windows(*x) if isinstance(x, RowWindows) else x
     if masks is not None:

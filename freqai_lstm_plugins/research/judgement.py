@@ -23,7 +23,7 @@ from freqai_lstm_plugins.research.portfolio import Plan as Positions
 from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
 from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started
-from freqai_lstm_plugins.research.store import Entry, load_predictions, read_entry
+from freqai_lstm_plugins.research.store import Entry, list_entries, load_predictions, read_entry
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 # Labels in units of something else than returns cannot be compared with costs.
@@ -83,8 +83,16 @@ def _trading(experiment: Experiment, started: Started) -> Trading:
         ),
         costs=Costs(costs.buy + costs.slippage, costs.sell + costs.slippage, costs.tax),
         rules=rules,
+        n_tried=_count_tried(started.out),
         is_hindsight=portfolio.hindsight,
     )
+
+
+def _count_tried(out: Path) -> int:
+    """Return how many different models and settings were ever trained in the output folder."""
+    known = [entry.metadata for entry in list_entries(out)]
+    decisive = ("kind", "settings", "window", "is_panel", "symbol_embedding")
+    return len({json.dumps([one[name] for name in decisive], sort_keys=True) for one in known})
 
 
 def _run(started: Started, table: pd.DataFrame) -> Run:

@@ -48,6 +48,8 @@ def predict_again(bot: Bot, url: str, model: str, pair: str) -> pd.DataFrame:
         "freqaimodel": model,
     }
     config = Configuration(arguments, RunMode.DRY_RUN).get_config()
+    # It only reads, so it takes no lock of the identifier.
+    config["runmode"] = RunMode.OTHER
     strategy = StrategyResolver.load_strategy(config)
     strategy.dp = _Provider(url)
     freqai = FreqaiModelResolver.load_freqaimodel(config)

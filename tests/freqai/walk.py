@@ -116,9 +116,10 @@ def run(
 def weights(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every saved model's weights, by training."""
     from freqai_lstm_plugins.checkpoint import read_checkpoint
+    from freqai_lstm_plugins.models.state import read_state
 
     found = {}
     for path in sorted(folder.glob("models/test/sub-train-*/*_model.zip")):
-        tensors = read_checkpoint(path).state_dict.values()
+        tensors = read_state(read_checkpoint(path)).state_dict.values()
         found[path.parent.name] = b"".join(tensor.numpy().tobytes() for tensor in tensors)
     return found

@@ -1,9 +1,9 @@
 """How recurrent layers run on a CPU: the door, and nobody goes past it.
 
-`runs_layers` says whether torch's recurrent layers can run by compiled steps where the caller
-stands; `run_layers` and `last_states` then do, with the same numbers but for round-off. `team`
-shares a training's batches among threads, `in_threads` any parts, and `keep_memory` lets steps use
-the same memory again.
+`serves_windows` and `serves_rows` say whether torch's recurrent layers run faster by compiled steps
+where the caller stands; `run_layers` and `last_states` then run them, with the same numbers but for
+round-off. `team` shares a training's batches among threads, `in_threads` any parts, and
+`keep_memory` lets steps use the same memory again.
 """
 
 from freqai_lstm_plugins.nets.cpu.engine import (
@@ -11,7 +11,8 @@ from freqai_lstm_plugins.nets.cpu.engine import (
     knows_layers,
     last_states,
     run_layers,
-    runs_layers,
+    serves_rows,
+    serves_windows,
 )
 from freqai_lstm_plugins.nets.cpu.memory import keep_memory
 from freqai_lstm_plugins.nets.cpu.threads import bounded, callers_threads, in_threads, team
@@ -25,6 +26,7 @@ __all__ = [
     "knows_layers",
     "last_states",
     "run_layers",
-    "runs_layers",
+    "serves_rows",
+    "serves_windows",
     "team",
 ]

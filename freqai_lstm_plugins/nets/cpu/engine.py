@@ -32,19 +32,40 @@ def knows_layers(recurrent: nn.RNNBase, *, learn: bool = False) -> bool:
     return compiled_steps(cell.name, learn=learn) is not None
 
 
-def runs_layers(recurrent: nn.RNNBase, *, learn: bool) -> bool:
-    """Whether compiled steps run such layers in the calling thread; `learn` asks for gradients.
+def serves_windows(recurrent: nn.RNNBase, n_windows: int) -> bool:
+    """Whether compiled steps run so many windows in less time than torch, where the caller stands.
 
-    They work on one core each. A thread whose torch may use several is better served by torch's
-    own layers, whose helpers would otherwise busy the other cores while they wait.
+    With gradients or without, as the caller's torch and the layers' mode are set.
     """
+    learn, cell = _learns(recurrent), cell_of(recurrent)
+    if cell is None or n_windows < (cell.pays.learn_from if learn else cell.pays.predict_from):
+        return False
+    return _runs_here(recurrent, learn)
+
+
+def serves_rows(recurrent: nn.RNNBase) -> bool:
+    """Whether compiled steps run windows that share rows in less time than torch; as above."""
+    learn, cell = _learns(recurrent), cell_of(recurrent)
+    if cell is None or not (learn or recurrent.input_size >= cell.pays.rows_from):
+        return False
+    return _runs_here(recurrent, learn)
+
+
+def _learns(recurrent: nn.RNNBase) -> bool:
+    # What drops, as in a training, runs as with gradients, even where nobody asks for any.
+    return torch.is_grad_enabled() or recurrent.training
+
+
+def _runs_here(recurrent: nn.RNNBase, learn: bool) -> bool:
+    # Compiled steps work on one core each. A thread whose torch may use several is better served by
+    # torch's own layers, whose helpers would otherwise busy the other cores while they wait.
     return torch.get_num_threads() == 1 and knows_layers(recurrent, learn=learn)
 
 
 def run_layers(
     recurrent: nn.RNNBase, x: Tensor | RowWindows, masks: Tensor | None = None
 ) -> Tensor:
-    """Run stacked layers from a zero state, where `runs_layers` says so.
+    """Run stacked layers from a zero state; whoever calls has asked whether they are served.
 
     Args:
         recurrent: torch's layers.
@@ -55,7 +76,7 @@ def run_layers(
         (W, B, H) states of the last layer.
     """
     cell, layers = cell_of(recurrent), weights_of(recurrent)
-    assert cell is not None
+    assert cell is not None, "torch's layers are of another kind"
     if isinstance(x, Tensor) and masks is None and not torch.is_grad_enabled():
         return all_states(cell, x, layers)
     weights = [weight for layer in layers for weight in layer]
@@ -66,5 +87,5 @@ def run_layers(
 def last_states(recurrent: nn.RNNBase, windows: RowWindows) -> Tensor:
     """Return the last layer's last states (B, H) of windows that share rows, without gradients."""
     cell = cell_of(recurrent)
-    assert cell is not None
+    assert cell is not None, "torch's layers are of another kind"
     return last_states_over_rows(cell, windows, weights_of(recurrent))

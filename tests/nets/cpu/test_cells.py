@@ -25,7 +25,7 @@ from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
 from freqai_lstm_plugins.nets.cpu.layers import RecurrentLayers
 from freqai_lstm_plugins.nets.cpu.memory import Memory, current_memory, keep_memory
 from freqai_lstm_plugins.nets.cpu.threads import n_workers, one_blas_thread, team
-from freqai_lstm_plugins.nets.recurrent import SMALLEST_BATCH, run_layers
+from freqai_lstm_plugins.nets.recurrent import run_layers
 from freqai_lstm_plugins.nets.seeds import dropout_mask
 from freqai_lstm_plugins.training.batches import exact_batches
 from freqai_lstm_plugins.training.devices import seeded, torch_threads
@@ -47,7 +47,7 @@ def run_own(layers, x, masks=None):
 def one_thread():
     """What the compiled steps ask for."""
     with torch_threads(1):
-        assert cpu.runs_layers(nn.LSTM(1, 1, batch_first=True), learn=True), "it needs numba"
+        assert cpu.knows_layers(nn.LSTM(1, 1, batch_first=True), learn=True), "it needs numba"
         yield
 
 
@@ -148,11 +148,11 @@ def test_a_net_gives_the_same_for_a_window_alone_in_a_crowd_and_over_shared_rows
     window = 6
     with seeded(1):
         config = NetConfig(hidden_size=8, num_layers=num_layers)
-        net = build_net(name, 5, 2, config).eval()
-        rows = torch.randn(400, 5)
+        # So wide that each cell takes shared rows by compiled steps.
+        net = build_net(name, 70, 2, config).eval()
+        rows = torch.randn(400, 70) / 4
     ends = torch.arange(window - 1, 400)[torch.arange(395) % 7 != 3]
     x = gather_windows(rows, ends, window)
-    assert len(x) >= SMALLEST_BATCH
     with torch_threads(threads):
         with torch.inference_mode():
             crowd = net(x)
@@ -335,7 +335,7 @@ def test_without_numba_layers_run_by_torch(monkeypatch):
     monkeypatch.setattr("builtins.__import__", no_numba)
     with torch_threads(1):
         layers = nn.LSTM(2, 3, batch_first=True)
-        assert not cpu.runs_layers(layers, learn=False)
+        assert not cpu.knows_layers(layers)
         x = torch.randn(70, 4, 2)
         torch.testing.assert_close(
             run_layers(layers, x).transpose(0, 1), layers(x)[0], rtol=0, atol=1e-6
@@ -385,7 +385,7 @@ def test_the_library_that_numba_uses_is_among_those_bound():
 @pytest.mark.parametrize("name", TORCH_CELLS)
 def test_dropout_between_layers_is_drawn_in_training_alone(name):
     net = build_net(name, 3, 1, NetConfig(hidden_size=8, num_layers=2, dropout=0.5))
-    x = torch.randn(SMALLEST_BATCH, 4, 3)
+    x = torch.randn(64, 4, 3)
     net.train()
     net.head.eval()
     assert not torch.equal(net(x), net(x))
@@ -405,3 +405,25 @@ def test_dropout_drops_its_fraction_and_keeps_the_mean(fraction):
     assert len(mask.unique()) == 2
     with seeded(3):
         torch.testing.assert_close(dropout_mask(shape, fraction), mask, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("features", [3, 70])
+@pytest.mark.parametrize("name", TORCH_CELLS)
+def test_layers_run_by_whichever_way_was_measured_to_be_faster(name, features):
+    """An LSTM that only predicts is torch's but for wide shared rows; a GRU never is."""
+    net = build_net(name, features, 1, NetConfig(hidden_size=4, num_layers=1)).eval()
+    rows, ends = torch.randn(60, features), torch.arange(3, 60)
+    is_gru, is_wide = name == "gru", features == 70
+    with torch_threads(1), torch.no_grad():
+        assert cpu.serves_windows(net.recurrent, 1) == is_gru
+        assert cpu.serves_windows(net.recurrent, 500) == is_gru
+        assert cpu.serves_rows(net.recurrent) == (is_gru or is_wide)
+        by_rows = net.forward_rows(rows, ends, 4)
+        torch.testing.assert_close(by_rows, net(gather_windows(rows, ends, 4)))
+    with torch_threads(1):
+        assert cpu.serves_windows(net.recurrent, 1) == is_gru
+        assert cpu.serves_windows(net.recurrent, 10)
+        assert cpu.serves_rows(net.recurrent)
+    with torch_threads(2):
+        assert not cpu.serves_windows(net.recurrent, 500)
+        assert not cpu.serves_rows(net.recurrent)
