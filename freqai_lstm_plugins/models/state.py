@@ -153,7 +153,7 @@ def read_state(checkpoint: Checkpoint) -> SequenceState:
 
 
 def _damaged(reason: str) -> NotACheckpointError:
-    return NotACheckpointError(f"The model file is damaged: {reason}.")
+    return NotACheckpointError(f"The model file is damaged: {reason}. Train the model again.")
 
 
 def _check_names(state: SequenceState, kind: str) -> None:
