@@ -161,6 +161,8 @@ class TrainConfig:
         seed: Seed of weights, dropout and the order of batches.
         device: `auto` (cuda, then mps, then cpu), or any device name of torch.
         num_threads: CPU threads that torch may use; None takes what is free.
+        min_windows: Training windows below which training is refused; None takes as many as a
+            window has rows, since fewer all share rows.
     """
 
     learning_rate: float = setting(1e-3, "a number above 0", lambda v: v > 0)
@@ -186,6 +188,7 @@ class TrainConfig:
     num_threads: int | None = setting(
         None, "an integer from 1 to 1024, or null", lambda v: 1 <= v <= 1024
     )
+    min_windows: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
 
     def __post_init__(self) -> None:
         if self.max_epochs is None and self.n_steps is None:

@@ -106,7 +106,7 @@ def prepare(
             f"dictionary symbol -> frame or with a column symbol. Else set it to 0."
         )
     targets = read_targets(y, inputs, [])
-    weights = _weights(sample_weight, inputs)
+    weights = read_weights(sample_weight, inputs)
     has_window = full_windows(inputs.rows, inputs, config)
     is_target = has_window & finite_rows(targets.values) & (weights > 0)
     is_train, is_valid = _split(is_target, inputs, config, eval_set is not None)
@@ -154,7 +154,12 @@ def full_windows(rows: FloatArray, inputs: Inputs, config: DataConfig) -> BoolAr
     return window_ends(finite_rows(rows), config.window, inputs.follows(config.step))
 
 
-def _weights(sample_weight: Any, inputs: Inputs) -> FloatArray:
+def read_weights(sample_weight: Any, inputs: Inputs) -> FloatArray:
+    """Return the weight of each row (N,), 1 where none are given.
+
+    Raises:
+        DataError: There is not one number a row.
+    """
     if sample_weight is None:
         return np.ones(len(inputs))
     weights, _ = inputs.arrange(

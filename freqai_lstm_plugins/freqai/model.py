@@ -20,7 +20,7 @@ from freqtrade.freqai.torch.PyTorchDataConvertor import (
 )
 from torch import nn
 
-from freqai_lstm_plugins.data.arrays import BoolArray
+from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError, TrainingError
 from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
@@ -238,6 +238,8 @@ class SequenceModel(LiveModel):
         has_window = rows.has_window
         has_window[:n_context] = False
         outputs = model.predict_outputs(rows.values, has_window, 1 if dk.live else None)
+        # What a net makes of a feature far beyond its training may be no number.
+        has_window &= finite_rows(outputs)
         pred_df = self.answers(model, outputs[n_context:], has_window[n_context:], dk)
         # Attributes that the host, and whoever derives a class from its models, may read.
         dk.data_dictionary["prediction_features"] = _without_context(rows.frame, n_context)

@@ -7,10 +7,16 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
+from freqai_lstm_plugins.models.yardstick import constant_outputs
 from freqai_lstm_plugins.nets import build_net, net_class, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded
+from freqai_lstm_plugins.training.objectives import Answer, Classes
+
+# The mean of scaled targets lies within, whether they were standardized or brought to -1 to 1.
+LARGEST_SCALED_MEAN = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +61,31 @@ def _own_net(factory: NetFactory, name: str, n_features: int, n_outputs: int) ->
     if next(net.parameters(), None) is None:
         raise ConfigError(f"{name}: the net has no parameters that could be trained.")
     return net
+
+
+def start_from_constant(
+    net: nn.Module, parameters: Parameters, answer: Answer, train: WindowSet
+) -> None:
+    """Let a net whose targets are not scaled begin with the best constant forecast.
+
+    Its steps are made for targets of about 1: from 0 to a price of 4,000 it would never come. For
+    scaled targets nothing changes.
+    """
+    largest = train.targets.mean(dim=0).abs().max().item()
+    if largest <= LARGEST_SCALED_MEAN or isinstance(answer, Classes):
+        return
+    if parameters.is_own_net:
+        logger.warning(
+            "%s: the targets are not scaled, their mean is as large as %.4g, and training moves a "
+            "net by small steps. Scale the targets, or start the net's last bias there.",
+            parameters.net_name,
+            largest,
+        )
+        return
+    layers = [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+    last = next(layer for layer in reversed(layers) if layer.out_features == answer.n_outputs)
+    with torch.no_grad():
+        last.bias.copy_(constant_outputs(answer, train))
 
 
 def stored_net(

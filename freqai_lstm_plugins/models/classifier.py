@@ -15,7 +15,7 @@ from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
 from freqai_lstm_plugins.data.columns import objects_of
 from freqai_lstm_plugins.data.panel import Given, Inputs
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.preparation import Prepared, Schema, read_weights
 from freqai_lstm_plugins.data.targets import plain, read_classes
 from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError
@@ -164,7 +164,7 @@ class SequenceClassifier(SequenceEstimator):
             (N,) or (N, K) classes as the targets were given, as a Series or DataFrame with the
             index of `X` where `X` is a DataFrame, and one of them for each symbol where `X` is a
             list or a dictionary. None, or a missing value in pandas, where no full, finite window
-            ends.
+            ends. Whole numbers and booleans keep their type, in arrays where nothing is missing.
 
         Raises:
             MismatchError: The features, or the symbols, are not those of the training.
@@ -172,7 +172,10 @@ class SequenceClassifier(SequenceEstimator):
         inputs, probabilities = self._probable(X)
         schema = self.fitted.schema
         classes = self.most_probable(probabilities)
-        return inputs.restore(classes, schema.label_names, schema.single_target)
+        told = inputs.restore(classes, schema.label_names, schema.single_target)
+        if isinstance(told, dict):
+            return {name: _of_own_type(part) for name, part in told.items()}
+        return [*map(_of_own_type, told)] if isinstance(told, list) else _of_own_type(told)
 
     def _probable(self, X: Given) -> tuple[Inputs, FloatArray]:
         """Return the probabilities (N, O) for a user's features."""
@@ -191,7 +194,7 @@ class SequenceClassifier(SequenceEstimator):
             result[:, k] = np.where(is_blank, None, names[part.argmax(axis=1)])
         return result
 
-    def score(self, X: Given, y: Any) -> float:
+    def score(self, X: Given, y: Any, sample_weight: Any = None) -> float:
         """Return the share of right classes, over the rows that have a prediction and a target."""
         inputs, probabilities = self._probable(X)
         predicted = self.most_probable(probabilities)
@@ -200,7 +203,9 @@ class SequenceClassifier(SequenceEstimator):
         known = ~np.isnan(probabilities[:, 0]) & ~pd.isna(targets).any(axis=1)
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
-        return float(np.mean(predicted[known] == targets[known]))
+        weights = read_weights(sample_weight, inputs)[known]
+        is_right = np.mean(predicted[known] == targets[known], axis=1)
+        return float(np.average(is_right, weights=weights))
 
     def to_state(self) -> dict[str, Any]:
         """Return plain data and tensors from which `from_state` builds the same model."""
@@ -228,6 +233,22 @@ class SequenceClassifier(SequenceEstimator):
         tags = super().__sklearn_tags__()
         tags.estimator_type, tags.classifier_tags = "classifier", ClassifierTags()
         return tags
+
+
+def _of_own_type(classes: Any) -> Any:
+    """Return classes, which are objects, as the numbers or booleans that they are."""
+    if isinstance(classes, pd.DataFrame):
+        return classes.apply(_of_own_type)
+    if isinstance(classes, pd.Series):
+        types = {type(value) for value in classes.dropna()}
+        if types not in ({int}, {bool}):
+            return classes
+        nullable = "Int64" if types == {int} else "boolean"
+        known: Any = classes.astype(nullable)  # type: ignore[call-overload]
+        return known if classes.isna().any() else known.astype(types.pop())
+    is_whole = not any(value is None for value in classes.flat) and len(classes)
+    types = {type(value) for value in classes.flat}
+    return np.array(classes.tolist()) if is_whole and types in ({int}, {bool}) else classes
 
 
 def _key_of(weights: Mapping[Any, float], name: Any) -> Any:

@@ -36,14 +36,13 @@ from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError, MismatchError
 from freqai_lstm_plugins.models.building import stored_net
 from freqai_lstm_plugins.models.contract import Predictions
-from freqai_lstm_plugins.models.fitted import Fitted, require_same_names, train_net
+from freqai_lstm_plugins.models.fitted import Fitted, require_enough, require_same_names, train_net
 from freqai_lstm_plugins.models.intervals import Calibration
 from freqai_lstm_plugins.models.parameterized import ParameterizedNet
 from freqai_lstm_plugins.models.parameters import NetFactory
 from freqai_lstm_plugins.models.state import SequenceState
 from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.history import Epoch, History
-from freqai_lstm_plugins.training.loop import require_windows
 from freqai_lstm_plugins.training.objectives import Answer
 from freqai_lstm_plugins.training.prediction import predict_windows
 
@@ -139,11 +138,11 @@ class SequenceEstimator(ParameterizedNet):
             on_epoch: Called after each epoch.
 
         Raises:
-            DataError: There is no training window.
+            DataError: There are fewer training windows than `min_windows`.
             MismatchError: `start_from` knows other classes or symbols.
             TrainingError: The loss is no longer finite.
         """
-        require_windows(data.train)
+        require_enough(data, self.train_config.min_windows)
         answer = self.answer_for(data)
         former = None if start_from is None else start_from.fitted
         if former is not None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
-from freqai_lstm_plugins.models.building import new_net
+from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.models.building import new_net, start_from_constant
 from freqai_lstm_plugins.models.intervals import Calibration
 from freqai_lstm_plugins.models.parameters import Parameters
+from freqai_lstm_plugins.models.yardstick import with_yardstick
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import choose_device, seeded, torch_threads
 from freqai_lstm_plugins.training.history import Epoch, History
-from freqai_lstm_plugins.training.loop import Trained, count_epochs, fit
+from freqai_lstm_plugins.training.loop import Trained, count_epochs, fit, require_windows
 from freqai_lstm_plugins.training.objectives import Answer
 from freqai_lstm_plugins.training.progress import epoch_progress
 
@@ -63,6 +65,17 @@ def require_same_names(data: Prepared, former: Fitted) -> None:
     require_names("symbols", data.schema.symbols, former.schema.symbols)
 
 
+def require_enough(data: Prepared, min_windows: int | None) -> None:
+    """Raise DataError where there are too few training windows to learn anything from."""
+    require_windows(data.train)
+    least = data.train.window if min_windows is None else min_windows
+    if len(data.train) < least:
+        raise DataError(
+            f"{len(data.train)} training windows of {data.train.window} rows are too few to learn "
+            f"from: min_windows is {least}. Give more rows, or set min_windows lower."
+        )
+
+
 def train_net(
     parameters: Parameters,
     data: Prepared,
@@ -91,6 +104,8 @@ def train_net(
         net = new_net(parameters, n_features, answer.n_outputs, n_symbols).to(device)
         if former is not None:
             net.load_state_dict(former.state_dict())
+        else:
+            start_from_constant(net, parameters, answer, data.train)
         n_epochs = count_epochs(config, data.train)
         show, name = parameters.data.progress, parameters.net_name
         with epoch_progress(show, n_epochs, name, on_epoch) as report:
@@ -103,4 +118,5 @@ def train_net(
                 optimizer_state=None if former is None else former.optimizer_state,
                 on_epoch=report,
             )
-    return net, trained
+        history = with_yardstick(trained.history, net, data, answer, name, config.num_threads)
+    return net, replace(trained, history=history)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
 from freqai_lstm_plugins.data.panel import Given, Inputs
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.preparation import Prepared, Schema, read_weights
 from freqai_lstm_plugins.data.targets import read_numbers
 from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError
@@ -105,6 +106,7 @@ class SequenceRegressor(SequenceEstimator):
             _quantile_bounds(answer, outputs),
             valid.targets.double().numpy(),
             data.train.targets.double().numpy(),
+            data.valid_symbols,
         )
 
     @property
@@ -117,10 +119,14 @@ class SequenceRegressor(SequenceEstimator):
         points: FloatArray = self.answer.points(torch.from_numpy(outputs)).numpy()
         return points
 
-    def bounds(self, outputs: FloatArray) -> Bounds:
+    def bounds(self, outputs: FloatArray, symbols: npt.NDArray[Any] | None = None) -> Bounds:
         """Return the calibrated ends of the intervals, (N, K) each, in scaled units.
 
         Rows without a window get the interval of the forecast that knows nothing.
+
+        Args:
+            outputs: (N, O).
+            symbols: (N,) names of the rows' symbols, which may have margins of their own.
 
         Raises:
             ConfigError: The model was trained without the setting `interval`.
@@ -132,7 +138,7 @@ class SequenceRegressor(SequenceEstimator):
                 "train it again."
             )
         bounds = _quantile_bounds(self.answer, torch.from_numpy(outputs))
-        lower, upper = calibration.bounds(self.points(outputs), bounds)
+        lower, upper = calibration.bounds(self.points(outputs), bounds, symbols)
         is_blank = np.isnan(outputs[:, 0])
         lower[is_blank], upper[is_blank] = calibration.blank_lower, calibration.blank_upper
         return lower, upper
@@ -150,7 +156,12 @@ class SequenceRegressor(SequenceEstimator):
         if self.calibration is None:
             return Predictions(point)
         blank = np.isnan(outputs[:, :1])
-        lower, upper = (np.where(blank, np.nan, end) for end in self.bounds(outputs))
+        symbols = None
+        if self.symbols_:
+            # Rows that no window holds may be anything.
+            numbers = np.nan_to_num(rows[:, -1]).astype(np.int64)
+            symbols = np.array(self.symbols_, dtype=object)[numbers]
+        lower, upper = (np.where(blank, np.nan, end) for end in self.bounds(outputs, symbols))
         return Predictions(point, lower, upper)
 
     def predict(self, X: Given) -> Any:
@@ -189,7 +200,8 @@ class SequenceRegressor(SequenceEstimator):
         inputs, rows, has_window = self.net_rows(X)
         outputs = self.predict_outputs(rows.numpy(), has_window)
         blank = np.isnan(outputs[:, :1])
-        ends = [self.points(outputs), *self.bounds(outputs)]
+        symbols = inputs.symbol_names(np.arange(len(inputs)))
+        ends = [self.points(outputs), *self.bounds(outputs, symbols)]
         return Interval(*(self._restored(inputs, np.where(blank, np.nan, v)) for v in ends))
 
     def predict_rows(
@@ -200,7 +212,7 @@ class SequenceRegressor(SequenceEstimator):
         """
         return self.points(self.predict_outputs(rows, has_window, num_threads))
 
-    def score(self, X: Given, y: Any) -> float:
+    def score(self, X: Given, y: Any, sample_weight: Any = None) -> float:
         """Return R² of the predictions, over the rows that have a prediction and a target."""
         inputs, rows, has_window = self.net_rows(X)
         predicted = self._unscaled(self.predict_rows(rows.numpy(), has_window))
@@ -209,8 +221,10 @@ class SequenceRegressor(SequenceEstimator):
         known = finite_rows(predicted) & finite_rows(targets)
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
-        errors = np.square(targets[known] - predicted[known]).sum(axis=0)
-        spread = np.square(targets[known] - targets[known].mean(axis=0)).sum(axis=0)
+        weights, targets = read_weights(sample_weight, inputs)[known], targets[known]
+        mean = np.average(targets, axis=0, weights=weights)
+        errors = np.average(np.square(targets - predicted[known]), axis=0, weights=weights)
+        spread = np.average(np.square(targets - mean), axis=0, weights=weights)
         return float(np.mean(1 - errors / np.where(spread > 0, spread, 1)))
 
     def _restored(self, inputs: Inputs, values: FloatArray) -> Any:

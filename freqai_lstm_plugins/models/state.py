@@ -153,7 +153,7 @@ def read_state(checkpoint: Checkpoint) -> SequenceState:
 
 
 def _damaged(reason: str) -> NotACheckpointError:
-    return NotACheckpointError(f"The model file is damaged: {reason}.")
+    return NotACheckpointError(f"The model file is damaged: {reason}. Train the model again.")
 
 
 def _check_names(state: SequenceState, kind: str) -> None:
@@ -203,7 +203,8 @@ def _check_calibration(state: SequenceState, kind: str) -> None:
     interval, n_rows = calibration.get("interval"), calibration.get("n_rows")
     is_sound = (
         kind == "regressor"
-        and len(calibration) == 5
+        and set(calibration) <= _CALIBRATION
+        and _are_margins(calibration.get("by_symbol", {}), len(state.label_names))
         and all(_are_numbers(numbers, len(state.label_names)) for numbers in ends)
         and isinstance(interval, float)
         and 0 < interval < 1
@@ -211,6 +212,16 @@ def _check_calibration(state: SequenceState, kind: str) -> None:
     )
     if not is_sound:
         raise _damaged("its calibration cannot be right")
+
+
+_CALIBRATION = {"interval", "margins", "blank_lower", "blank_upper", "n_rows", "by_symbol"}
+
+
+def _are_margins(by_symbol: Any, count: int) -> bool:
+    return isinstance(by_symbol, dict) and all(
+        isinstance(name, str) and _are_numbers(margins, count)
+        for name, margins in by_symbol.items()
+    )
 
 
 def _check_scaling(state: SequenceState, kind: str) -> None:

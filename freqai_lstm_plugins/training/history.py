@@ -34,6 +34,10 @@ class History:
     best_epoch: int = 0
     n_train_windows: int = 0
     n_valid_windows: int = 0
+    # On the validation windows: the loss of a forecast that is the same for all, and Spearman's
+    # correlation of forecasts with targets; None without validation, and in older files.
+    constant_loss: float | None = None
+    rank_correlation: float | None = None
 
     @property
     def best_loss(self) -> float:
@@ -48,6 +52,8 @@ class History:
             "best_epoch": self.best_epoch,
             "n_train_windows": self.n_train_windows,
             "n_valid_windows": self.n_valid_windows,
+            "constant_loss": self.constant_loss,
+            "rank_correlation": self.rank_correlation,
         }
 
     @classmethod

@@ -140,6 +140,27 @@ def test_a_candle_that_the_host_filled_in_counts_as_missing(tmp_path, frame):
     assert (do_predict[WINDOW - 1 :] == 1).all()
 
 
+def test_a_forecast_that_is_no_number_never_counts(tmp_path, frame, monkeypatch):
+    model = make_model(tmp_path)
+    train(model, frame)
+    whole, _ = predict(model, frame)
+    real = type(model.model).predict_outputs
+
+    def spoilt(self, rows, has_window, num_threads=None):
+        outputs = real(self, rows, has_window, num_threads)
+        outputs[200:203] = [[np.nan], [np.inf], [-np.inf]]
+        return outputs
+
+    monkeypatch.setattr(type(model.model), "predict_outputs", spoilt)
+    told, do_predict = predict(model, frame)
+    expected = np.arange(len(frame)) >= WINDOW - 1
+    expected[200:203] = False
+    assert do_predict.tolist() == expected.astype(int).tolist()
+    assert np.isfinite(told.to_numpy()).all()
+    kept = np.flatnonzero(expected)
+    pd.testing.assert_frame_equal(told.iloc[kept], whole.iloc[kept])
+
+
 def test_outliers_are_no_targets_but_stay_context(tmp_path, frame, monkeypatch):
     frame.loc[150, "%-noise"] = 60.0
     model = make_model(

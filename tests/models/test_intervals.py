@@ -285,3 +285,30 @@ def test_a_training_without_an_interval_forgets_the_former_calibration():
     model = SequenceRegressor(**SMALL, interval=0.8).fit(*make())
     assert model.calibration is not None
     assert model.set_params(interval=None).fit(*make()).calibration is None
+
+
+@pytest.mark.parametrize("options", [{}, {"symbol_embedding": 2}], ids=["blind", "told"])
+def test_each_symbol_with_enough_rows_has_its_own_margin(options, tmp_path):
+    """Catches one margin for all, which holds all of a calm symbol and too little of a wild one."""
+    rng = np.random.default_rng(2)
+    sizes = {"calm": 0.1, "wild": 3.0}
+    x = {name: rng.normal(size=(400, 3)) for name in sizes}
+    y = {name: size * rng.normal(size=400) for name, size in sizes.items()}
+    x["new"], y["new"] = rng.normal(size=(60, 3)), rng.normal(size=60)
+    model = SequenceRegressor(**SMALL, interval=0.8, **options).fit(x, y)
+    # The symbol with 9 validation rows has the margin of all.
+    assert list(model.calibration.by_symbol) == ["calm", "wild"]
+    model.save(tmp_path / "model.zip")
+    told = SequenceRegressor.load(tmp_path / "model.zip").predict_interval(x)
+    for name in sizes:
+        known = slice(350, 400)
+        held = (told.lower[name] <= y[name]) & (y[name] <= told.upper[name])
+        assert held[known].mean() == pytest.approx(0.8, abs=0.12), name
+    width = {name: np.nanmean(told.upper[name] - told.lower[name]) for name in x}
+    assert 5 * width["calm"] < width["new"] < width["wild"]
+    _, rows, has_window = model.net_rows(x)
+    said = model.predict_windows(rows.numpy(), has_window)
+    if options:
+        expected = np.concatenate(list(told.lower.values()))
+        unscaled = model.scaling.unscale_targets(said.lower)[:, 0]
+        np.testing.assert_allclose(unscaled, expected, rtol=1e-6)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from freqai_lstm_plugins import SequenceRegressor, load_model
-from freqai_lstm_plugins.nets import replayed_by_torch, seeded
+from freqai_lstm_plugins.nets import replayed_by_torch, seeded, seeds
 
 N, F, W = 90, 3, 4
 X = np.random.default_rng(0).normal(size=(N, F)).astype(np.float32)
@@ -161,6 +161,19 @@ def test_a_fit_beside_a_thread_that_loads_and_draws_gives_the_same_weights(tmp_p
         done.set()
         thread.join()
     assert all(torch.equal(alone, other) for other in beside)
+
+
+def test_layers_that_drop_nothing_leave_the_processs_generator_to_others(monkeypatch):
+    """Lending it would take up what another thread draws meanwhile."""
+    layers, x = nn.LSTM(2, 2, 2, dropout=0.5, batch_first=True), torch.ones(3, 4, 2)
+    moved = []
+    monkeypatch.setattr(seeds, "_process_generators", lambda: moved.append(1) or [])
+    with seeded(1):
+        layers.eval()(x)
+        nn.LSTM(2, 2, batch_first=True)(x)
+        assert not moved
+        layers.train()(x)
+    assert moved
 
 
 def test_loading_moves_no_generator(tmp_path):

@@ -312,6 +312,18 @@ def test_training_leaves_the_random_states_of_numpy_and_python_alone():
     assert after == before
 
 
+def test_what_dropout_drops_comes_from_the_seed_of_the_fit():
+    """Whatever was drawn before, and without anybody who seeds around it."""
+    found = []
+    for _ in range(2):
+        torch.rand(1)
+        with seeded(0):
+            net = build_net("lstm", F, 1, NetConfig(hidden_size=4, num_layers=2, dropout=0.5))
+        fit(net, window_set(40), None, TrainConfig(max_epochs=2))
+        found.append(nn.utils.parameters_to_vector(net.parameters()).detach())
+    assert torch.equal(*found)
+
+
 def test_the_seed_alone_decides_the_weights():
     rows = np.random.default_rng(0).normal(size=(60, 2))
 
