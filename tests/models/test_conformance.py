@@ -293,7 +293,8 @@ def test_eight_windows_can_be_learned_by_heart(net, kind):
         targets = torch.tensor([[0, 1, 1, 0, 1, 0, 0, 1], [2, 1, 0, 0, 2, 1, 0, 1]]).t().float()
     windows = WindowSet(rows, torch.arange(W - 1, W + 7), targets, torch.ones(8), W)
     shape = {"hidden_size": 16, "num_layers": 1, "dropout": 0.0}
-    shape |= {"tft": {"num_heads": 2}, "mlp": {}}.get(net, {"head_size": 16})
+    own = {"tft": {"num_heads": 2}, "mlp": {"hidden_size": 64, "num_layers": 2}}
+    shape |= own.get(net, {"head_size": 16})
     model = kind.make(
         net, **shape, max_epochs=100, learning_rate=0.03, lr_schedule="cosine", class_weight=None
     )
