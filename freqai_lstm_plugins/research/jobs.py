@@ -27,6 +27,7 @@ import pandas as pd
 from freqai_lstm_plugins.data.assembly import Assembled, Rows, assemble
 from freqai_lstm_plugins.data.candles import file_stem
 from freqai_lstm_plugins.data.preparation import Schema
+from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, fold_rows
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
@@ -38,6 +39,8 @@ from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_f
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
 PANEL = "panel"
+# Share of the labels' deviation that a forecast differs from zero by only in floating point.
+ROUND_OFF = 1e-12
 # Versions of these decide what a training gives.
 PACKAGES = ("freqai_lstm_plugins", "torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
 
@@ -256,33 +259,38 @@ def predict_test(
 ) -> pd.DataFrame:
     """Return forecasts of the test rows at which a window ends, in the label's own units."""
     wanted = assembled.has_window & split.test
-    found = model.predict_windows(assembled.rows, wanted)
+    found, scaling = model.predict_windows(assembled.rows, wanted), assembled.data.scaling
     table = pd.DataFrame(
         {
             "date": frame["date"],
             "symbol": symbols,
-            "prediction": _unscaled(assembled, found.point),
+            "prediction": in_label_units(scaling, found.point),
             "label": frame[LABEL],
             "known_at": frame[KNOWN_AT],
-            **_ends(assembled, found),
+            **_ends(scaling, found),
         }
     )
     return table[wanted].reset_index(drop=True)
 
 
-def _ends(assembled: Assembled, found: Predictions) -> dict[str, Any]:
+def _ends(scaling: Scaling | None, found: Predictions) -> dict[str, Any]:
     if found.lower is None or found.upper is None:
         return {}
     return {
-        "lower": _unscaled(assembled, found.lower),
-        "upper": _unscaled(assembled, found.upper),
+        "lower": in_label_units(scaling, found.lower),
+        "upper": in_label_units(scaling, found.upper),
     }
 
 
-def _unscaled(assembled: Assembled, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    scaling = assembled.data.scaling
+def in_label_units(scaling: Scaling | None, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return forecasts (N, 1) of standardized labels as (N,) labels.
+
+    What differs from zero by round-off alone is zero: `naive_zero` says the same of every symbol,
+    and crumbs of floating point must not put symbols in an order.
+    """
     assert scaling is not None
-    return scaling.unscale_targets(values)[:, 0]
+    found = scaling.unscale_targets(values)[:, 0]
+    return np.where(np.abs(found) < ROUND_OFF * scaling.target_std[0], 0.0, found)
 
 
 def _metadata(

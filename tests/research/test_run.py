@@ -89,6 +89,12 @@ def test_the_last_known_label_is_known(done, folder):
     np.testing.assert_allclose(last["prediction"], expected, atol=1e-6)
 
 
+def test_the_forecast_of_nothing_is_nothing_to_the_last_bit(done):
+    table = load_predictions(done.plan.jobs, done.out, [1])
+    # A crumb of round-off would put the symbols in an order.
+    assert (table.loc[table["model"] == "naive_zero", "prediction"] == 0).all()
+
+
 def test_a_second_run_computes_nothing(done, folder, monkeypatch):
     monkeypatch.setattr(jobs_module, "_compute", lambda *_: pytest.fail("computed again"))
     again = start(experiment(folder), done.out)
