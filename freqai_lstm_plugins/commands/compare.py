@@ -13,6 +13,9 @@ from freqai_lstm_plugins.errors import ConfigError
 if TYPE_CHECKING:
     from freqai_lstm_plugins.research.started import Started
 
+# What shells report of a program that Ctrl-C ended.
+STOPPED = 130
+
 
 def compare(
     experiment: Annotated[Path, typer.Argument(help="A TOML file; --init writes one to edit.")],
@@ -51,8 +54,16 @@ def compare(
         raise ConfigError("Nobody says where results go: give --out, or set output.folder.")
     run = start(asked, place)
     _describe(run)
-    with job_progress(run.n_left) as on_done:
-        run = train(run, workers=workers, dask=dask, on_done=on_done)
+    try:
+        with job_progress(run.n_left) as on_done:
+            run = train(run, workers=workers, dask=dask, on_done=on_done)
+    except KeyboardInterrupt:
+        err.print(
+            f"Stopped. {run.count_done()} of {len(run.plan.jobs)} jobs are done and stay done: "
+            f"the same command goes on from there.",
+            markup=False,
+        )
+        raise typer.Exit(STOPPED) from None
     require_some_done(run)
     page = judge_run(run)
     for line in (page.parent / "verdict.txt").read_text(encoding="utf-8").splitlines():
@@ -65,7 +76,21 @@ def compare(
             f"{first['reason']}",
             markup=False,
         )
+    _describe_absent(run)
+    if len(run.failures) or len(run.absent):
         raise typer.Exit(1)
+
+
+def _describe_absent(run: Started) -> None:
+    absent = run.absent
+    if len(absent):
+        first = absent.iloc[0]
+        names = ", ".join(absent["symbol"])
+        err.print(
+            f"Not compared, as no fold has enough rows of them: {names}. {first['symbol']}: "
+            f"{first['reason']}. Leave them out with data.symbols, or change [split].",
+            markup=False,
+        )
 
 
 def _describe(run: Started) -> None:

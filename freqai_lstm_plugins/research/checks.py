@@ -123,6 +123,9 @@ MAKES_MISSING = frozenset(
 )
 """Checks whose rows cannot be used."""
 
+HALTS = frozenset({"gap", "no_volume_stretch"})
+"""Among these: nothing was traded, and what is held keeps its worth and its later jump."""
+
 
 def check_candles(frames: Mapping[str, Candles], limits: CheckLimits | None = None) -> Checked:
     """Check the candles of all symbols against each other's calendar and in themselves.
@@ -363,6 +366,16 @@ def missing_rows(checked: Checked) -> pd.DataFrame:
     found = checked.found[checked.found["missing"]]
     reasons = found.groupby(["symbol", "date"], sort=False)["check"].agg("; ".join)
     return reasons.rename("reasons").reset_index()
+
+
+def untrusted_rows(checked: Checked) -> pd.DataFrame:
+    """Return symbol and date of each row that is missing because its prices cannot be right.
+
+    A halt is not among them: whoever holds a share through it earns what the price did meanwhile.
+    """
+    found = checked.found
+    wrong = found["missing"] & ~found["check"].isin(HALTS)
+    return found.loc[wrong, ["symbol", "date"]].drop_duplicates(ignore_index=True)
 
 
 def summary_lines(checked: Checked) -> list[str]:

@@ -70,12 +70,14 @@ class Dataset:
         feature_names: F names, the same for all symbols.
         calendar: All dates.
         checked: What the check of the candles found.
+        unusable: Symbols without a usable row.
     """
 
     tables: dict[str, Table]
     feature_names: list[str]
     calendar: pd.DatetimeIndex
     checked: Checked
+    unusable: tuple[str, ...] = ()
 
     @property
     def candles(self) -> dict[str, Candles]:
@@ -111,7 +113,7 @@ def build_dataset(experiment: Experiment, folder: Path) -> Dataset:
             made_of += content_hash(label[[LABEL]].assign(date=candles["date"]))
         digest = hashlib.sha256(made_of.encode()).hexdigest()
         path = folder / f"{file_stem(symbol)}-{digest[:16]}.parquet"
-        if not path.is_file():
+        if not _is_whole(path):
             _write(_table(experiment, candles, frames[symbol], label), path)
         own = _feature_columns(path)
         if names is not None and own != names:
@@ -123,7 +125,8 @@ def build_dataset(experiment: Experiment, folder: Path) -> Dataset:
         names = own
         tables[symbol] = Table(symbol, path, digest)
     assert names is not None
-    return Dataset(tables, names, checked.calendar, checked)
+    unusable = tuple(symbol for symbol in raw if symbol not in tables)
+    return Dataset(tables, names, checked.calendar, checked, unusable)
 
 
 def read_features(table: Table) -> pd.DataFrame:
@@ -227,6 +230,18 @@ def _last_known(dates: pd.Series[Any], label: pd.DataFrame) -> pd.Series[Any]:
 def _write(table: pd.DataFrame, path: Path) -> None:
     with replacing(path) as stream:
         table.to_parquet(stream, index=False)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a table is there and can be read: its directory is what parquet writes last."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        pyarrow.parquet.read_metadata(path)
+    except (OSError, pyarrow.ArrowException):
+        return False
+    return True
 
 
 def _feature_columns(path: Path) -> list[str]:

@@ -8,11 +8,12 @@ renamed into place, so a job is either done or not, and nobody does it twice.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import resource
+import secrets
 import shutil
 import time
 import traceback
@@ -41,6 +42,7 @@ MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "pre
 PANEL = "panel"
 # Share of the labels' deviation that a forecast differs from zero by only in floating point.
 ROUND_OFF = 1e-12
+ABANDONED_SECONDS = 600.0
 # Versions of these decide what a training gives.
 PACKAGES = ("freqai_lstm_plugins", "torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
 
@@ -125,6 +127,7 @@ class Done:
     failure: str | None = None
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on, where they are installed."""
     found = {}
@@ -136,7 +139,12 @@ def package_versions() -> dict[str, str]:
 
 def is_done(job: Job, out: Path) -> bool:
     """Whether the result of a job is there, whole."""
-    return (out / job.place / METADATA_FILE).is_file()
+    return _is_whole(out / job.place)
+
+
+def _is_whole(folder: Path) -> bool:
+    # A folder of ours has all of its files; one that was copied by hand may lack some.
+    return all((folder / name).is_file() for name in (METADATA_FILE, MODEL_FILE, PREDICTIONS_FILE))
 
 
 def run_job(job: Job, out: Path) -> Done:
@@ -188,8 +196,8 @@ def _compute(job: Job, out: Path, started: float) -> None:
         raise DataError("no window ends at a test row: give the test part more rows than a window")
     target = out / job.place
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    # Workers of several machines may share the folder, so the process says too little.
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     temporary.mkdir()
     try:
         save_model(model, temporary / MODEL_FILE)
@@ -207,9 +215,18 @@ def _rename(temporary: Path, target: Path) -> None:
         temporary.rename(target)
     except OSError:
         # Another worker was faster; its result is the same.
-        if not (target / METADATA_FILE).is_file():
+        if not _is_whole(target):
             shutil.rmtree(target, ignore_errors=True)
             temporary.rename(target)
+
+
+def sweep(out: Path) -> None:
+    """Remove what workers that were killed while they wrote have left behind."""
+    for temporary in out.glob("models/**/.*.tmp"):
+        # Another run may be writing this very moment, which takes it seconds.
+        with contextlib.suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(temporary, ignore_errors=True)
 
 
 def join_frames(frames: list[pd.DataFrame]) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:

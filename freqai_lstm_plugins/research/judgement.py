@@ -12,17 +12,17 @@ import pandas as pd
 from freqai_lstm_plugins.data.candles import bars_per_year
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.research.checks import summary
+from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
 from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.findings import Trading, find
 from freqai_lstm_plugins.research.jobs import is_done
-from freqai_lstm_plugins.research.market import Rules, build_market
+from freqai_lstm_plugins.research.market import Market, Rules, build_market
 from freqai_lstm_plugins.research.portfolio import Costs
 from freqai_lstm_plugins.research.portfolio import Plan as Positions
 from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
-from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started
+from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writing_to
 from freqai_lstm_plugins.research.store import Entry, list_entries, load_predictions, read_entry
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
@@ -53,9 +53,10 @@ def judge_run(started: Started) -> Path:
         dates_per_year=bars_per_year(started.dataset.calendar),
         trading=_trading(experiment, started),
     )
-    page = write_report(Report(_run(started, table), findings), folder)
-    write_text(folder / VERDICT_FILE, "\n".join(findings.verdicts) + "\n")
-    write_text(written, state)
+    with writing_to(started.out):
+        page = write_report(Report(_run(started, table), findings), folder)
+        write_text(folder / VERDICT_FILE, "\n".join(findings.verdicts) + "\n")
+        write_text(written, state)
     return page
 
 
@@ -69,12 +70,8 @@ def _state(started: Started) -> str:
 def _trading(experiment: Experiment, started: Started) -> Trading:
     portfolio, costs = experiment.portfolio, experiment.costs
     rules = Rules(portfolio.can_short, portfolio.settlement, experiment.data.price_limit)
-    candles = pd.concat(
-        [frame.assign(symbol=symbol) for symbol, frame in started.dataset.candles.items()],
-        ignore_index=True,
-    )
     return Trading(
-        market=build_market(candles, rules, bad=candles["close"].isna()),
+        market=_market(started.dataset.checked, rules),
         plan=Positions(
             portfolio.kind,
             experiment.label.horizon,
@@ -86,6 +83,19 @@ def _trading(experiment: Experiment, started: Started) -> Trading:
         n_tried=_count_tried(started.out),
         is_hindsight=portfolio.hindsight,
     )
+
+
+def _market(checked: Checked, rules: Rules) -> Market:
+    """Lay the candles side by side, without the return across a row that cannot be right."""
+    candles = pd.concat(
+        [frame.assign(symbol=symbol) for symbol, frame in checked.candles.items()],
+        ignore_index=True,
+    )
+    wrong = pd.MultiIndex.from_frame(untrusted_rows(checked))
+    bad = pd.Series(pd.MultiIndex.from_frame(candles[["symbol", "date"]]).isin(wrong))
+    # A halted share has no bar; it stays in the account, and its jump is earned.
+    kept = bad | candles["close"].notna()
+    return build_market(candles[kept], rules, bad=bad[kept])
 
 
 def _count_tried(out: Path) -> int:

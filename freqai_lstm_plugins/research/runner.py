@@ -112,8 +112,13 @@ def _cluster(address: str | None) -> Iterator[None]:
             f"one with `dask scheduler --host 127.0.0.1`, or leave --dask out."
         ) from error
     with client, parallel_config(backend="dask"):
-        if not client.scheduler_info()["workers"]:
+        try:
             client.wait_for_workers(1, timeout=DASK_SECONDS)
+        except TimeoutError as error:
+            raise ConfigError(
+                f"--dask {address}: the scheduler has no worker. Start one with `dask worker "
+                f"{address} --nthreads 1`."
+            ) from error
         yield
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.dataset import Dataset, build_dataset
 from freqai_lstm_plugins.research.experiment import resolved, save_experiment
 from freqai_lstm_plugins.research.experiment_schema import Experiment
-from freqai_lstm_plugins.research.jobs import Done, is_done
+from freqai_lstm_plugins.research.jobs import Done, is_done, sweep
 from freqai_lstm_plugins.research.plan import Plan, make_plan
 from freqai_lstm_plugins.research.runner import OnDone, run_jobs
 
@@ -45,6 +47,21 @@ class Started:
     failures: pd.DataFrame
 
     @property
+    def absent(self) -> pd.DataFrame:
+        """A row for each symbol that takes part in no fold: symbol, reason."""
+        used = {table.symbol for job in self.plan.jobs for table in job.tables}
+        nothing = [
+            {"symbol": symbol, "reason": "no row is usable"} for symbol in self.dataset.unusable
+        ]
+        found = pd.DataFrame([*nothing, *self.plan.left_out.to_dict("records")])
+        found = found.reindex(columns=["symbol", "reason"]).drop_duplicates("symbol")
+        return found[~found["symbol"].isin(used)].reset_index(drop=True)
+
+    def count_done(self) -> int:
+        """Return how many jobs have their results now."""
+        return sum(is_done(job, self.out) for job in self.plan.jobs)
+
+    @property
     def n_left(self) -> int:
         """Jobs that were still to do when the run began."""
         return len(self.plan.jobs) - self.n_done
@@ -57,9 +74,14 @@ def start(experiment: Experiment, out: Path) -> Started:
         ConfigError: The folder holds another experiment, or a model's settings are wrong.
         DataError: The data cannot be used, or the folder cannot be written.
     """
-    _claim(experiment, out)
-    dataset = build_dataset(experiment, out / DATA_FOLDER)
-    plan = make_plan(experiment, dataset)
+    with writing_to(out):
+        _refuse_another(experiment, out)
+        out.mkdir(parents=True, exist_ok=True)
+        sweep(out)
+        dataset = build_dataset(experiment, out / DATA_FOLDER)
+        plan = make_plan(experiment, dataset)
+        # Last, so that an experiment that cannot run claims nothing: a slip can be mended.
+        _claim(experiment, out)
     n_done = sum(is_done(job, out) for job in plan.jobs)
     nothing = pd.DataFrame(columns=["job", "reason"])
     return Started(experiment, dataset, plan, out, n_done, nothing)
@@ -79,7 +101,8 @@ def train(
     """
     ended = run_jobs(started.plan.jobs, started.out, workers=workers, dask=dask, on_done=on_done)
     failed = [_described(done) for done in ended if done.failure is not None]
-    write_text(started.out / FAILURES_FILE, json.dumps(failed, indent=1) + "\n")
+    with writing_to(started.out, failed[0]["reason"] if failed else ""):
+        write_text(started.out / FAILURES_FILE, json.dumps(failed, indent=1) + "\n")
     return replace(started, failures=pd.DataFrame(failed, columns=["job", "reason"]))
 
 
@@ -87,24 +110,51 @@ def _described(done: Done) -> dict[str, str]:
     return {"job": done.job.title, "reason": str(done.failure)}
 
 
-def _claim(experiment: Experiment, out: Path) -> None:
-    """Note whose folder this is, or refuse the folder of another experiment."""
+@contextmanager
+def writing_to(out: Path, reason: str = "") -> Iterator[None]:
+    """Say in one line that a folder cannot be written, because of a full disk or of rights.
+
+    Args:
+        out: The output folder.
+        reason: What went wrong before, which may be the same in other words.
+
+    Raises:
+        DataError: Something cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or " ".join(str(error).split())
+        before = f" Before that: {reason}." if reason else ""
+        raise DataError(
+            f"The output folder {out} cannot be written: {why}.{before} What is finished stays: "
+            "make room or name another --out, and run it again."
+        ) from error
+
+
+def _identity(experiment: Experiment) -> dict[str, Any]:
     values = resolved(experiment)
-    mine = json.loads(json.dumps({name: values[name] for name in IDENTITY}))
-    path = out / IDENTITY_FILE
+    found: dict[str, Any] = json.loads(json.dumps({name: values[name] for name in IDENTITY}))
+    return found
+
+
+def _refuse_another(experiment: Experiment, out: Path) -> None:
+    """Refuse the folder of another experiment."""
+    mine, path = _identity(experiment), out / IDENTITY_FILE
     try:
         theirs = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError:
         theirs = None
-    if theirs is not None and theirs != mine:
+    if isinstance(theirs, dict) and theirs != mine:
         raise ConfigError(
             f"{out} holds another experiment: {_differences(theirs, mine)}. Choose another --out."
         )
-    try:
-        write_text(path, json.dumps(mine, indent=1) + "\n")
-        save_experiment(experiment, out / EXPERIMENT_FILE)
-    except OSError as error:
-        raise DataError(f"The output folder {out} cannot be written: {error.strerror}.") from error
+
+
+def _claim(experiment: Experiment, out: Path) -> None:
+    """Note whose folder this is."""
+    write_text(out / IDENTITY_FILE, json.dumps(_identity(experiment), indent=1) + "\n")
+    save_experiment(experiment, out / EXPERIMENT_FILE)
 
 
 def _differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:

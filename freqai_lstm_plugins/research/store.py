@@ -47,8 +47,17 @@ class Entry:
         return self.folder / MODEL_FILE
 
     def predictions(self) -> pd.DataFrame:
-        """Return its forecasts, with the model's name, its seed and its fold beside each."""
-        found = pd.read_parquet(self.folder / PREDICTIONS_FILE)
+        """Return its forecasts, with the model's name, its seed and its fold beside each.
+
+        Raises:
+            NotACheckpointError: The file is damaged.
+        """
+        try:
+            found = pd.read_parquet(self.folder / PREDICTIONS_FILE)
+        except (OSError, ValueError) as error:
+            raise NotACheckpointError(
+                f"The predictions in {self.folder} are damaged: remove that folder, and run again."
+            ) from error
         return found.assign(
             model=self.metadata["model"],
             seed=int(self.metadata["seed"]),
@@ -75,7 +84,12 @@ def list_entries(out: Path) -> list[Entry]:
     Raises:
         DataError: There is no such folder, or it holds no models.
     """
-    found = sorted(out.glob(f"models/**/{METADATA_FILE}"))
+    # What a killed worker was writing begins with a dot, and is no model.
+    found = sorted(
+        path
+        for path in out.glob(f"models/**/{METADATA_FILE}")
+        if not path.parent.name.startswith(".")
+    )
     if not found:
         raise DataError(f"{out} holds no models: run `freqai-lstm compare` with --out {out} first.")
     return [read_entry(path.parent) for path in found]

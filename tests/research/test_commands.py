@@ -125,7 +125,8 @@ def running(*command, cwd):
 
 
 def forecasts(out):
-    paths = sorted(Path(out).glob("models/**/predictions.parquet"))
+    # What a killed worker was writing lies in folders that begin with a dot.
+    paths = sorted(Path(out).glob("models/**/[!.]*/predictions.parquet"))
     return {str(path.parent.relative_to(out)): pd.read_parquet(path) for path in paths}
 
 

@@ -1,0 +1,226 @@
+"""What a comparison makes of data, folders and processes that are not as they should be."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from freqai_lstm_plugins.errors import ConfigError, DataError, NotACheckpointError
+from freqai_lstm_plugins.research import jobs as jobs_module
+from freqai_lstm_plugins.research.judgement import judge_run
+from freqai_lstm_plugins.research.started import start, train
+from freqai_lstm_plugins.research.store import list_entries, load_predictions
+from tests.research.test_commands import CLI, SMALL, call, forecasts, place
+from tests.research.test_run import experiment, write_candles
+
+__all__ = ["place"]
+
+for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
+    pytest.importorskip(needed)
+
+QUICK = {"models": {"lightgbm": {"n_estimators": 5}}, "seeds": [1]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("candles")
+    write_candles(path, "ABC")
+    return path
+
+
+@pytest.fixture
+def done(folder, tmp_path):
+    run = train(start(experiment(folder, **QUICK), tmp_path / "out"), workers=1)
+    assert run.failures.empty
+    return run
+
+
+def test_a_slip_in_the_experiment_claims_no_folder(folder, tmp_path):
+    out = tmp_path / "out"
+    wrong = {"no candles of Z": {"symbols": ["A", "Z"]}, "no candles to": {"start": "2030-01-01"}}
+    for message, data in wrong.items():
+        with pytest.raises(DataError, match=message):
+            start(experiment(folder, data={"folder": str(folder), **data}, **QUICK), out)
+    with pytest.raises(ConfigError, match="num_leaves"):
+        start(experiment(folder, models={"lightgbm": {"num_leafs": 3}}), out)
+    assert start(experiment(folder, **QUICK), out).n_left
+
+
+def test_symbols_that_no_fold_can_use_are_named_with_the_reason(tmp_path):
+    data = tmp_path / "data"
+    write_candles(data, "ABCD")
+    for name, rows in (("C", slice(0, 200)), ("D", slice(400, 420))):
+        pd.read_csv(data / f"{name}.csv").iloc[rows].to_csv(data / f"{name}.csv", index=False)
+    nothing = pd.read_csv(data / "A.csv").assign(close=0.0)
+    nothing.to_csv(data / "E.csv", index=False)
+    run = start(experiment(data, **QUICK), tmp_path / "out")
+    absent = run.absent.set_index("symbol")["reason"]
+    assert set(absent.index) == {"C", "D", "E"}
+    assert "fold 0 has 0 validation rows" in absent["C"]
+    assert "fold 0 has 0 training rows" in absent["D"]
+    assert absent["E"] == "no row is usable"
+    assert {job.tables[0].symbol for job in run.plan.jobs} == {"A", "B"}
+
+
+def test_a_table_that_was_cut_short_is_made_again(done, folder):
+    path = done.dataset.tables["A"].path
+    whole = path.read_bytes()
+    for rest in (b"", whole[: len(whole) // 2], whole[:-1]):
+        path.write_bytes(rest)
+        assert start(done.experiment, done.out).n_left == 0
+        assert path.read_bytes() == whole
+
+
+def test_a_job_whose_files_are_not_all_there_is_done_again(done):
+    job = done.plan.jobs[0]
+    for name in ("model.zip", "predictions.parquet", "metadata.json"):
+        whole = (done.out / job.place / "predictions.parquet").read_bytes()
+        (done.out / job.place / name).unlink()
+        again = start(done.experiment, done.out)
+        assert again.n_left == 1
+        assert train(again, workers=1).failures.empty
+        assert (done.out / job.place / "predictions.parquet").read_bytes() == whole
+
+
+def test_damaged_predictions_are_named_with_what_to_do(done):
+    job = done.plan.jobs[0]
+    path = done.out / job.place / "predictions.parquet"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(NotACheckpointError, match=f"{job.place.name} are damaged: remove that"):
+        load_predictions(done.plan.jobs, done.out, [1])
+
+
+def test_what_a_killed_worker_was_writing_is_no_model_and_goes_away(done):
+    entry = list_entries(done.out)[0]
+    left = entry.folder.with_name(f".{entry.folder.name}.0123.tmp")
+    shutil.copytree(entry.folder, left)
+    n_models = len(done.plan.jobs)
+    assert len(list_entries(done.out)) == n_models
+    # Somebody may be writing it now.
+    start(done.experiment, done.out)
+    assert left.is_dir()
+    long_ago = time.time() - 2 * jobs_module.ABANDONED_SECONDS
+    os.utime(left, (long_ago, long_ago))
+    start(done.experiment, done.out)
+    assert not left.exists()
+    assert len(list_entries(done.out)) == n_models
+
+
+def no_space(*arguments, **options):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    "where", ["dataset._write", "started.write_text", "judgement.write_report"]
+)
+def test_a_full_disk_is_one_line_wherever_it_is_met(folder, tmp_path, monkeypatch, where):
+    monkeypatch.setattr(f"freqai_lstm_plugins.research.{where}", no_space)
+    with pytest.raises(DataError, match=r"out cannot be written: No space left on device\. "):
+        judge_run(train(start(experiment(folder, **QUICK), tmp_path / "out"), workers=1))
+
+
+def test_a_disk_that_is_full_while_jobs_write_fails_these_jobs_alone(folder, tmp_path, monkeypatch):
+    real = jobs_module.save_model
+    calls = iter(range(100))
+
+    def sometimes(model, path):
+        real(model, path) if next(calls) % 2 else no_space()
+
+    monkeypatch.setattr(jobs_module, "save_model", sometimes)
+    run = start(experiment(folder, **QUICK), tmp_path / "out")
+    ended = train(run, workers=1)
+    assert len(ended.failures) == run.n_left / 2
+    assert ended.failures["reason"].str.contains("No space left on device").all()
+    assert run.count_done() == run.n_left / 2
+    assert not list(run.out.glob("models/**/.*"))
+
+
+def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("freqai_lstm_plugins.research.runner.DASK_SECONDS", 0.5)
+    run = start(experiment(folder, **QUICK), tmp_path)
+    with (
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        ) as cluster,
+        pytest.raises(ConfigError, match="has no worker. Start one with `dask worker tcp://"),
+    ):
+        train(run, dask=cluster.scheduler_address)
+
+
+@contextlib.contextmanager
+def at_work(place, out):
+    """Run a comparison with two workers, from the moment on at which a few jobs are done."""
+    call("compare", "--init", "e.toml", cwd=place)
+    # Trainings that take a while, so that some are under way at any moment.
+    options = ["--workers", "2", *SMALL, "--set", "models.lstm.max_epochs=60"]
+    options += ["--set", "models.lstm.patience=60"]
+    log = place / "log"
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            [*CLI, "compare", "e.toml", "--out", out, *options],
+            cwd=place,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        ) as child,
+    ):
+        try:
+            deadline = time.monotonic() + 120
+            while len(forecasts(place / out)) < 2 and time.monotonic() < deadline:
+                assert child.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield child, log
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_what_is_done_and_how_to_go_on(place):
+    with at_work(place, "o") as (child, log):
+        # As a terminal does: to the workers too.
+        os.killpg(child.pid, signal.SIGINT)
+        child.wait(60)
+    said = log.read_text()
+    assert child.returncode == 130, said
+    assert "Traceback" not in said
+    assert "are done and stay done: the same command goes on from there." in said
+    n_done = len(forecasts(place / "o"))
+    assert f"Stopped. {n_done} of 32 jobs" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc tells a process's children")
+def test_a_worker_process_that_dies_takes_nothing_with_it(place):
+    with at_work(place, "o") as (child, log):
+        before = {
+            name: (place / "o" / name / "metadata.json").stat().st_mtime_ns
+            for name in forecasts(place / "o")
+        }
+        os.kill(next(worker_ids(child.pid)), signal.SIGKILL)
+        child.wait(400)
+    assert child.returncode == 0, log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert len(forecasts(place / "o")) == 32
+    for name, written in before.items():
+        assert (place / "o" / name / "metadata.json").stat().st_mtime_ns == written
+
+
+def worker_ids(parent):
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after_name = path.read_text().rpartition(")")[2].split()
+            line = (path.parent / "cmdline").read_text()
+            if int(after_name[1]) == parent and "popen_loky" in line:
+                yield int(path.parent.name)
