@@ -32,8 +32,7 @@ def require_names(what: str, found: Sequence[str], expected: Sequence[str]) -> N
         parts.append(f"the same names {how}, first {_first_difference(found, expected)}")
     raise MismatchError(
         f"The model was trained on {len(expected)} {what}, {len(found)} are given: "
-        f"{'; '.join(parts)}. Give the same {what}, or train a new model "
-        f"(in FreqAI: under a new `identifier`)."
+        f"{'; '.join(parts)}. Give the same {what}, or train a new model."
     )
 
 

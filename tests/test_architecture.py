@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,21 @@ def test_only_the_adapters_import_their_host(path):
     assert not hosts_of(path) & {"freqtrade", "datasieve"} or part(path) in HOST_FOLDERS
     assert "qlib" not in hosts_of(path) or part(path) == "qlib"
     assert "torch" not in hosts_of(path) or part(path) != "research"
+
+
+CORE = [path for path in OURS if LEVELS[part(path)] >= LEVELS["models"] and part(path) != "replay"]
+HOST_WORDS = re.compile(r"FreqAI\b|freqaimodel|identifier|train_period|data_split|user_data")
+# The one way by which models of freqtrade itself reach the core.
+HOST_DOOR = ("parameterized.py", "model")
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_errors_of_the_core_advise_about_no_host(path):
+    for function in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(function, ast.FunctionDef) or (path.name, function.name) == HOST_DOOR:
+            continue
+        for error in (node for node in ast.walk(function) if isinstance(node, ast.Raise)):
+            assert not HOST_WORDS.search(ast.unparse(error)), f"{path.name}:{error.lineno}"
 
 
 def test_every_part_has_its_level():

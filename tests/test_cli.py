@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freqai_lstm_plugins import SequenceRegressor, commands
+from freqai_lstm_plugins import SequenceRegressor, commands, load_model
 from freqai_lstm_plugins.cli import app
 from freqai_lstm_plugins.replay import synthetic_market
 
@@ -70,6 +70,9 @@ def test_inspect_shows_what_the_file_holds(model_file):
     assert result.returncode == 0, result.stderr
     for part in ("gru", "hidden_size 4", "4 candles", "x0, x1, x2", "y0, y1", "validated on"):
         assert part in result.stdout
+    history = load_model(model_file).history_
+    assert re.search(rf"constant forecast's loss\W+{history.constant_loss:.5g}\W", result.stdout)
+    assert re.search(rf"rank correlation\W+{history.rank_correlation:.5g}\W", result.stdout)
 
 
 def test_inspect_shows_the_coin_and_the_date_of_a_bots_model(model_file):

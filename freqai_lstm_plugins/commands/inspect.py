@@ -62,6 +62,8 @@ def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> 
         "epochs": f"{len(history['epochs'])}, weights of epoch {history['best_epoch']}",
         "training loss": _number(best["train_loss"]),
         "validation loss": _number(best["valid_loss"]),
+        "constant forecast's loss": _number(history.get("constant_loss")),
+        "rank correlation": _number(history.get("rank_correlation")),
         "can learn on": "yes" if state.optimizer_state else "no",
         "written by": _plain(versions),
         "size": f"{file.stat().st_size / 1024:,.0f} kB",

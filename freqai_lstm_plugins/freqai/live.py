@@ -12,6 +12,7 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.strategy.interface import IStrategy
 
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
+from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER
 from freqai_lstm_plugins.freqai.columns import answer_columns
 from freqai_lstm_plugins.freqai.identifier import refuse_other_answers
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
@@ -80,7 +81,7 @@ class LiveModel(HostedModel):
             try:
                 self.require_answers(model)
             except MismatchError as error:
-                raise ConfigError(str(error)) from error
+                raise ConfigError(f"{error} {NEW_IDENTIFIER}") from error
         self._checked.add(key)
 
     def _start_scanning(self, strategy: IStrategy) -> None:

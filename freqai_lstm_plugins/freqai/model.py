@@ -22,7 +22,8 @@ from torch import nn
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.errors import ConfigError, MismatchError, TrainingError
+from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, TrainingError
+from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER, ROWS, advice_on
 from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
@@ -179,11 +180,11 @@ class SequenceModel(LiveModel):
                 "Raise data_split_parameters.test_size.",
                 dk.pair,
             )
-        model.fit_windows(
-            Prepared(train, valid, Schema(feature_names, dk.label_list, self.label_classes())),
-            start_from=start_from,
-            on_epoch=self._after_epoch,
-        )
+        schema = Schema(feature_names, dk.label_list, self.label_classes())
+        with advice_on(DataError, ROWS):
+            model.fit_windows(
+                Prepared(train, valid, schema), start_from=start_from, on_epoch=self._after_epoch
+            )
         if not self.continual_learning:
             model.forget_optimizer()
         history = model.history_
@@ -194,6 +195,16 @@ class SequenceModel(LiveModel):
             history.best_epoch,
             len(history.epochs),
         )
+        if history.constant_loss is not None:
+            logger.info(
+                "%s: on %d validation windows loss %.5g, of a constant forecast %.5g; rank "
+                "correlation %.2f",
+                dk.pair,
+                history.n_valid_windows,
+                history.best_loss,
+                history.constant_loss,
+                history.rank_correlation,
+            )
         return model
 
     def predict(
@@ -212,7 +223,7 @@ class SequenceModel(LiveModel):
             or is an outlier. Without a window the values are the forecast that knows nothing: the
             mean training label, or the most frequent class.
         """
-        with one_line_errors():
+        with one_line_errors(), advice_on(MismatchError, NEW_IDENTIFIER):
             if not len(unfiltered_df):
                 return self._predict_nothing(dk)
             return self._predict(unfiltered_df, dk)
@@ -285,13 +296,13 @@ class SequenceModel(LiveModel):
         if not isinstance(model, self.estimator):
             raise MismatchError(
                 f"The identifier {self.identifier!r} holds a {type(model).__name__} of another "
-                f"FreqAI model. Choose a new freqai.identifier."
+                f"FreqAI model."
             )
         if model.net_name != name or model.window != self.window_size:
             raise MismatchError(
                 f"The saved model is {model.net_name!r} with conv_width {model.window}; the config "
-                f"asks for {name!r} with conv_width {self.window_size}. Choose a new "
-                f"freqai.identifier, or run the saved one with --freqaimodel."
+                f"asks for {name!r} with conv_width {self.window_size}. Run the saved one with "
+                f"--freqaimodel, or train a new model."
             )
         # The trading loop and a training that learns on may meet here after a restart.
         with self._bind_lock:

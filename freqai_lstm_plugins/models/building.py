@@ -116,8 +116,7 @@ def stored_net(
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:4])
         raise MismatchError(
             f"The model file's weights do not fit the net {parameters.net_name!r} as it is built "
-            f"now: {details}. Restore the net's settings, or train again under a new "
-            f"identifier."
+            f"now: {details}. Restore the net's settings, or train again."
         ) from error
     return net.to(_device_here(parameters.train.device)).eval()
 

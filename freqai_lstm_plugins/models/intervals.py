@@ -157,6 +157,6 @@ def require_rows(interval: float, n_rows: int) -> None:
     needed = math.ceil((interval - ROUND_OFF) / (1 - interval))
     raise DataError(
         f"interval = {interval:g} needs at least {needed} validation rows to be calibrated on, and "
-        f"there are {n_rows}. Keep more rows for validation (valid_size, or in FreqAI "
-        f"data_split_parameters.test_size), or ask for a smaller interval."
+        f"there are {n_rows}. Keep more rows for validation (valid_size), or ask for a smaller "
+        f"interval."
     )

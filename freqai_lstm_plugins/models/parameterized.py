@@ -236,13 +236,22 @@ class ParameterizedNet(ABC):
             raise ConfigError(self._not_fitted_message())
         if self._fitted.net is None:
             raise MismatchError(
-                f"This model file holds the weights of {self.net_name!r} and not its class. "
-                f"Run with --freqaimodel {self.net_name}, which is expected in the file "
-                f"user_data/freqaimodels/{self.net_name}.py."
+                f"This model file holds the weights of {self.net_name!r} and not its class: "
+                f"give `bind` the function that makes the net."
             )
         return self._fitted.net
 
     @property
     def model(self) -> nn.Module:
-        """The fitted net, under the name that FreqAI uses."""
-        return self.require_net()
+        """The fitted net, under the name by which the models of freqtrade itself ask for it.
+
+        They come this way past the models of this package, which build their own nets, so here
+        alone the core says what to do in FreqAI.
+        """
+        try:
+            return self.require_net()
+        except MismatchError as error:
+            raise MismatchError(
+                f"{error} In FreqAI run with --freqaimodel {self.net_name}, which is expected in "
+                f"the file user_data/freqaimodels/{self.net_name}.py."
+            ) from error
