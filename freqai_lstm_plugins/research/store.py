@@ -20,6 +20,7 @@ from freqai_lstm_plugins.research.jobs import (
     MODEL_FILE,
     PREDICTIONS_FILE,
     Job,
+    forecast,
     is_done,
     join_frames,
     rows_of,
@@ -129,8 +130,8 @@ def reproduce(entry: Entry, out: Path) -> pd.DataFrame:
     test = known["fold"]["test"]
     is_test = frame["date"].between(pd.Timestamp(test["first"]), pd.Timestamp(test["last"]))
     wanted = has_window & is_test.to_numpy()
-    point = load_model(entry.model_file).predict_windows(scaled, wanted).point
-    prediction = scaling.unscale_targets(point)[:, 0]
     symbols = np.array(known["symbols"])[codes]
+    point = forecast(load_model(entry.model_file), scaled, wanted, frame, symbols, scaling).point
+    prediction = scaling.unscale_targets(point)[:, 0]
     table = pd.DataFrame({"date": frame["date"], "symbol": symbols, "prediction": prediction})
     return table[wanted].reset_index(drop=True)
