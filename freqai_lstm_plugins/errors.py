@@ -5,6 +5,7 @@ FreqaiLSTMError
 ├── ConfigError        a setting is unknown, misspelt, of wrong type or out of range (a ValueError)
 ├── DataError          features, targets or candles cannot be used as they are (a ValueError)
 ├── TrainingError      a training had to stop, for example on a loss that is not finite
+│   └── StoppedError          somebody asked for it, such as a bot that shuts down
 ├── CheckpointError    a model file cannot be read or written
 │   ├── NotACheckpointError   the file is damaged, or no model file of this package
 │   ├── NewerFormatError      the file was written by a newer version of this package
@@ -32,6 +33,10 @@ class DataError(FreqaiLSTMError, ValueError):
 
 class TrainingError(FreqaiLSTMError, RuntimeError):
     """A training had to stop before it produced a usable model."""
+
+
+class StoppedError(TrainingError):
+    """A training was given up because somebody asked for it, and not for a failure of its own."""
 
 
 class CheckpointError(FreqaiLSTMError):

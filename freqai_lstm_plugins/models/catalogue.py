@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
-from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
 from freqai_lstm_plugins.models.boosting import LightGBM, XGBoost
 from freqai_lstm_plugins.models.contract import Model
 from freqai_lstm_plugins.models.linear import Ridge
@@ -19,6 +20,12 @@ TABULAR: dict[str, type[TabularRegressor]] = {
     model.kind: model for model in (LightGBM, XGBoost, Ridge)
 }
 NAIVE: dict[str, type[NaiveZero]] = {model.kind: model for model in (NaiveZero, NaiveLast)}
+# What the extra `trees` brings for a model: package -> what it is imported as.
+_PACKAGES = {
+    "lightgbm": ("lightgbm", "lightgbm"),
+    "xgboost": ("xgboost", "xgboost"),
+    "ridge": ("scikit-learn", "sklearn"),
+}
 # Settings by which a tree depends on its seed.
 _DRAWS = ("subsample", "colsample_bytree")
 
@@ -58,6 +65,13 @@ def new_model(
         f"unknown model {name!r}: the models are {', '.join(model_names())}."
         f"{closest(name, model_names())}"
     )
+
+
+def require_library(name: str) -> None:
+    """Raise MissingExtraError where a model's library is not installed."""
+    package, module = _PACKAGES.get(name, ("", ""))
+    if module and find_spec(module) is None:
+        raise MissingExtraError(package, "trees", f"The model {name}")
 
 
 def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:

@@ -152,11 +152,19 @@ def margin_of(interval: float, errors: FloatArray) -> float:
 
 def require_rows(interval: float, n_rows: int) -> None:
     """Raise DataError where `n_rows` validation rows cannot vouch for an interval."""
-    if _rank(interval, n_rows) <= n_rows:
+    if n_rows >= rows_for(interval):
         return
-    needed = math.ceil((interval - ROUND_OFF) / (1 - interval))
     raise DataError(
-        f"interval = {interval:g} needs at least {needed} validation rows to be calibrated on, and "
-        f"there are {n_rows}. Keep more rows for validation (valid_size), or ask for a smaller "
+        f"interval = {interval:g} needs at least {rows_for(interval)} validation rows to be "
+        f"calibrated on, and there are {n_rows}. Keep more rows for validation (valid_size), or ask for a smaller "
         f"interval."
     )
+
+
+def rows_for(interval: float) -> int:
+    """Return how many rows can vouch for an interval.
+
+    >>> rows_for(0.8)
+    4
+    """
+    return math.ceil((interval - ROUND_OFF) / (1 - interval))

@@ -1,7 +1,8 @@
-"""Model files whose kind is not known beforehand."""
+"""Models whose kind is not known beforehand: made from settings, ensembles too, or from files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,81 @@ from freqai_lstm_plugins.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.models import catalogue
 from freqai_lstm_plugins.models.contract import Model
+from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
+from freqai_lstm_plugins.models.ensemble.settings import read_members
 from freqai_lstm_plugins.models.estimator import SequenceEstimator, with_net
 from freqai_lstm_plugins.models.parameters import NetFactory
+from freqai_lstm_plugins.names import closest
+
+ENSEMBLE = EnsembleRegressor.kind
+
+
+def model_names() -> list[str]:
+    """Return the names of all models that can be made."""
+    return [*catalogue.model_names(), ENSEMBLE]
+
+
+def new_model(
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    window: int,
+    seed: int,
+    symbol_embedding: int = 0,
+    label_period: int = 0,
+) -> Model:
+    """Make a model, or an ensemble of them, that is not trained yet.
+
+    Args:
+        name: Name of a net, of a tree, `ridge`, of a naive forecast, or `ensemble`.
+        settings: Its settings, without those below; those of an ensemble hold its `members`.
+        window: W.
+        seed: Seed of whatever it draws.
+        symbol_embedding: Learned numbers that tell a net the symbol, where rows name one.
+        label_period: Rows that a target looks ahead.
+
+    Raises:
+        ConfigError: No model has that name, or it has no such setting.
+        MissingExtraError: The library of an ensemble's member is not installed.
+    """
+    if name == ENSEMBLE:
+        own = dict(settings)
+        members = own.pop("members", {})
+        placed = {
+            "seed": seed,
+            "symbol_embedding": symbol_embedding,
+            "label_period": label_period,
+        }
+        return EnsembleRegressor(members, window=window, **(placed | own))
+    if name not in catalogue.model_names():
+        raise ConfigError(
+            f"unknown model {name!r}: the models are {', '.join(model_names())}."
+            f"{closest(name, model_names())}"
+        )
+    return catalogue.new_model(
+        name, settings, window=window, seed=seed, symbol_embedding=symbol_embedding
+    )
+
+
+def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether trainings from two seeds may differ; those that cannot are made once."""
+    if name != ENSEMBLE:
+        return catalogue.depends_on_seed(name, settings)
+    members = read_members(settings.get("members", {}))
+    return any(catalogue.depends_on_seed(member.kind, member.settings) for member in members)
+
+
+def takes_symbols(name: str) -> bool:
+    """Whether a model of a panel can be told the symbol."""
+    return name == ENSEMBLE or catalogue.takes_symbols(name)
+
+
+def takes_threads(name: str) -> bool:
+    """Whether a model has the setting `num_threads`."""
+    return name == ENSEMBLE or catalogue.takes_threads(name)
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> Any:

@@ -33,9 +33,9 @@ from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, f
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.models.catalogue import new_model
 from freqai_lstm_plugins.models.contract import Model, Predictions
-from freqai_lstm_plugins.models.registry import save_model
+from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor, KnownLabels
+from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
@@ -62,6 +62,7 @@ class Job:
         fold: Its dates.
         seed: Seed of the training.
         window: W.
+        label_period: Rows that a label looks ahead.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Job:
     fold: Fold
     seed: int
     window: int
+    label_period: int = 0
 
     @property
     def subject(self) -> str:
@@ -93,6 +95,7 @@ class Job:
             "fold": asdict(replace(self.fold, number=0)),
             "seed": self.seed,
             "window": self.window,
+            "label_period": self.label_period,
             "packages": package_versions(),
         }
         text = json.dumps(content, sort_keys=True, default=str)
@@ -189,7 +192,9 @@ def _compute(job: Job, out: Path, started: float) -> None:
     assert_no_peeking(job.fold, split, frame["date"], frame[KNOWN_AT])
     assembled = assemble(rows, split.train, split.valid, schema, job.window)
     model = make_model(job)
-    model.fit_windows(assembled.data)
+    # Rows of a panel stand symbol after symbol, and folds inside the training part go by time.
+    times = np.unique(frame["date"].to_numpy(), return_inverse=True)[1]
+    model.fit_windows(replace(assembled.data, times=times))
     symbols = [table.symbol for table in job.tables]
     predicted = predict_test(model, assembled, split, frame, np.array(symbols)[codes])
     if predicted.empty:
@@ -264,6 +269,7 @@ def make_model(job: Job) -> Model:
         window=job.window,
         seed=job.seed,
         symbol_embedding=job.symbol_embedding,
+        label_period=job.label_period,
     )
 
 
@@ -276,7 +282,9 @@ def predict_test(
 ) -> pd.DataFrame:
     """Return forecasts of the test rows at which a window ends, in the label's own units."""
     wanted = assembled.has_window & split.test
-    found, scaling = model.predict_windows(assembled.rows, wanted), assembled.data.scaling
+    scaling = assembled.data.scaling
+    assert scaling is not None
+    found = forecast(model, assembled.rows, wanted, frame, symbols, scaling)
     table = pd.DataFrame(
         {
             "date": frame["date"],
@@ -288,6 +296,51 @@ def predict_test(
         }
     )
     return table[wanted].reset_index(drop=True)
+
+
+def forecast(
+    model: Model,
+    rows: np.ndarray[Any, Any],
+    wanted: np.ndarray[Any, Any],
+    frame: pd.DataFrame,
+    symbols: np.ndarray[Any, Any],
+    scaling: Scaling,
+) -> Predictions:
+    """Forecast test rows; weights that follow labels see those that are known by each row's time.
+
+    Args:
+        model: A fitted model.
+        rows: (N, F) scaled rows.
+        wanted: (N,) test rows at which a window ends.
+        frame: N rows with dates, labels and when these are known.
+        symbols: (N,) name of each row's symbol; losses of one symbol are no evidence for another.
+        scaling: What the training rows told.
+    """
+    if not isinstance(model, EnsembleRegressor) or not model.follows_labels:
+        return model.predict_windows(rows, wanted)
+    said = model.forecast_members(rows, wanted)
+    found = model.combined(said)
+    point = found.point.copy()
+    lower, upper = (None if end is None else end.copy() for end in (found.lower, found.upper))
+    for symbol in np.unique(symbols[wanted]):
+        own = np.flatnonzero(symbols == symbol)
+        part = model.combined(said[:, own], _known_labels(frame.iloc[own], wanted[own], scaling))
+        point[own] = part.point
+        for end, of_part in ((lower, part.lower), (upper, part.upper)):
+            if end is not None:
+                end[own] = of_part
+    return Predictions(point, lower, upper)
+
+
+def _known_labels(
+    frame: pd.DataFrame, is_test: np.ndarray[Any, Any], scaling: Scaling
+) -> KnownLabels:
+    dates, known = (frame[name].to_numpy(dtype="datetime64[ns]") for name in ("date", KNOWN_AT))
+    # The first row by whose close the label is known; a label that never is lies beyond all rows.
+    known_at = np.searchsorted(dates, known, side="left").astype(np.int64)
+    known_at[np.isnat(known)] = len(frame)
+    targets = scaling.scale_targets(frame[[LABEL]].to_numpy(dtype=np.float64))
+    return KnownLabels(targets, np.arange(len(frame)), is_test, known_at)
 
 
 def _ends(scaling: Scaling | None, found: Predictions) -> dict[str, Any]:

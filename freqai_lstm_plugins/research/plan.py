@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,7 +11,7 @@ import pandas as pd
 from freqai_lstm_plugins.data.splits import Fold, fold_rows, why_unusable
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.features.labels import KNOWN_AT
-from freqai_lstm_plugins.models.catalogue import depends_on_seed, takes_symbols, takes_threads
+from freqai_lstm_plugins.models.registry import depends_on_seed, takes_symbols, takes_threads
 from freqai_lstm_plugins.research.dataset import Dataset, Table, read_features
 from freqai_lstm_plugins.research.experiment import make_folds
 from freqai_lstm_plugins.research.experiment_schema import Experiment, ModelSection
@@ -59,10 +61,17 @@ def make_plan(experiment: Experiment, dataset: Dataset) -> Plan:
 
 
 def _check(job: Job) -> None:
-    try:
+    with _named(job.model):
         make_model(job)
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Let an error of a model's settings name the model."""
+    try:
+        yield
     except ConfigError as error:
-        raise ConfigError(f"models.{job.model}: {error}") from error
+        raise ConfigError(f"models.{model}: {error}") from error
 
 
 def _jobs(
@@ -79,7 +88,8 @@ def _jobs(
     if takes_threads(kind):
         # Jobs run beside each other, and figures should not depend on how many cores there are.
         settings.setdefault("num_threads", 1)
-    seeds = experiment.seeds if depends_on_seed(kind, settings) else experiment.seeds[:1]
+    with _named(name):
+        seeds = experiment.seeds if depends_on_seed(kind, settings) else experiment.seeds[:1]
     is_panel = section.scope == "panel"
     groups = [tuple(tables)] if is_panel else [(table,) for table in tables]
     embedding = section.symbol_embedding if takes_symbols(kind) else 0
@@ -95,6 +105,7 @@ def _jobs(
             fold=fold,
             seed=seed,
             window=window,
+            label_period=experiment.label.reach,
         )
         for group in groups
         if group

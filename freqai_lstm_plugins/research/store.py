@@ -20,6 +20,7 @@ from freqai_lstm_plugins.research.jobs import (
     MODEL_FILE,
     PREDICTIONS_FILE,
     Job,
+    forecast,
     in_label_units,
     is_done,
     join_frames,
@@ -144,8 +145,8 @@ def reproduce(entry: Entry, out: Path) -> pd.DataFrame:
     test = known["fold"]["test"]
     is_test = frame["date"].between(pd.Timestamp(test["first"]), pd.Timestamp(test["last"]))
     wanted = has_window & is_test.to_numpy()
-    point = load_model(entry.model_file).predict_windows(scaled, wanted).point
-    prediction = in_label_units(scaling, point)
     symbols = np.array(known["symbols"])[codes]
+    point = forecast(load_model(entry.model_file), scaled, wanted, frame, symbols, scaling).point
+    prediction = in_label_units(scaling, point)
     table = pd.DataFrame({"date": frame["date"], "symbol": symbols, "prediction": prediction})
     return table[wanted].reset_index(drop=True)

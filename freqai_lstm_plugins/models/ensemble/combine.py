@@ -18,8 +18,9 @@ import numpy as np
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 
 # Shrinkage towards equal weights, as a share of the mean squared target a row; infinity is the
-# plain mean. It comes first, so that it wins where the others are no better.
-PENALTIES = (math.inf, 1.0, 0.1, 0.01, 0.0)
+# plain mean. It comes first, so that it wins where the others are no better. The last one is next
+# to nothing, and still makes members that say the same share their weight.
+PENALTIES = (math.inf, 1.0, 0.1, 0.01, 1e-6)
 # Learning rates of the weights that follow losses; 0 never follows, and comes first as well.
 RATES = (0.0, 0.5, 2.0, 8.0)
 HALF_LIVES = (50.0, 200.0, 800.0)
@@ -169,6 +170,7 @@ def following_weights(
     positions: IntArray,
     start: FloatArray,
     follow: Follow,
+    known_at: IntArray | None = None,
 ) -> FloatArray:
     """Return the weights (N, M) at each row, from the labels that are known by then.
 
@@ -182,11 +184,15 @@ def following_weights(
         positions: (N,) number of each row's candle, rising.
         start: (M,) weights before anything is known.
         follow: How to follow.
+        known_at: (N,) number of the candle at which each label is known; by default
+            `follow.label_period` candles after its row.
     """
     if follow.rate == 0 or not len(positions):
         return np.tile(start, (len(positions), 1))
     losses = _relative_losses(forecasts, targets, start, follow.scale)
-    sums = _discounted(losses, positions, follow)
+    if known_at is None:
+        known_at = positions + follow.label_period
+    sums = _discounted(losses, positions, known_at, follow.half_life)
     with np.errstate(divide="ignore"):
         # In logarithms, as sums of losses grow.
         logs = np.log(start) - follow.rate * sums
@@ -207,18 +213,20 @@ def _relative_losses(
     return np.nan_to_num(losses, nan=0.0)
 
 
-def _discounted(losses: FloatArray, positions: IntArray, follow: Follow) -> FloatArray:
+def _discounted(
+    losses: FloatArray, positions: IntArray, known_at: IntArray, half_life: float
+) -> FloatArray:
     """Return at each row the sum of the losses known by then, older ones discounted: (N, M)."""
     from scipy.signal import lfilter
 
-    decay = 0.5 ** (1 / follow.half_life)
-    places = positions - positions[0]
     # One line a candle, also for those without a row: age counts in candles.
-    by_candle = np.zeros((int(places[-1]) + 1, losses.shape[1]))
-    by_candle[places] = losses
-    summed = lfilter([1.0], [1.0, -decay], by_candle, axis=0)
-    known = places - follow.label_period
-    return np.where((known >= 0)[:, None], summed[np.maximum(known, 0)], 0.0)
+    by_candle = np.zeros((int(positions[-1] - positions[0]) + 1, losses.shape[1]))
+    places = known_at - positions[0]
+    is_near = (places >= 0) & (places < len(by_candle))
+    np.add.at(by_candle, places[is_near], losses[is_near])
+    summed = lfilter([1.0], [1.0, -(0.5 ** (1 / half_life))], by_candle, axis=0)
+    result: FloatArray = summed[positions - positions[0]]
+    return result
 
 
 def choose_follow(

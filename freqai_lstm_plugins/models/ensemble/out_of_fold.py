@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, fin
 from freqai_lstm_plugins.data.preparation import Prepared
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import InnerFold, inner_folds
-from freqai_lstm_plugins.data.windows import WindowSet
-from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.models.contract import Model
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set
+from freqai_lstm_plugins.errors import DataError, MissingExtraError, StoppedError
+from freqai_lstm_plugins.models.contract import Model, Predictions
 from freqai_lstm_plugins.models.ensemble.combine import Evidence
+from freqai_lstm_plugins.training.history import Epoch
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,44 @@ VALID_SHARE = 0.15
 # A fold of fewer rows says nothing of which member is better.
 LEAST_ROWS = 20
 
+# What ends the training of the whole ensemble, and not that of one member.
+FATAL = (StoppedError, MissingExtraError)
+
 MakeModel = Callable[[], Model]
+OnEpoch = Callable[[Epoch], None]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What members say of one target on rows that they were not trained on.
+
+    Attributes:
+        evidence: Their forecasts.
+        lower: (N, M) lower ends of their intervals; NaN where one gives none.
+        upper: (N, M).
+    """
+
+    evidence: Evidence
+    lower: FloatArray
+    upper: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.evidence)
+
+    def part(self, chosen: BoolArray) -> OutOfFold:
+        """Return some of the rows."""
+        return OutOfFold(self.evidence.part(chosen), self.lower[chosen], self.upper[chosen])
+
+    def of_members(self, kept: list[int]) -> OutOfFold:
+        """Return what some of the members say."""
+        evidence = replace(self.evidence, forecasts=self.evidence.forecasts[:, kept])
+        return OutOfFold(evidence, self.lower[:, kept], self.upper[:, kept])
+
+
+def no_evidence(n_members: int) -> OutOfFold:
+    """Return forecasts of no row."""
+    nothing, none = np.empty((0, n_members)), np.empty(0, dtype=np.int64)
+    return OutOfFold(Evidence(nothing, np.empty(0), np.empty(0), none, none), nothing, nothing)
 
 
 @dataclass(frozen=True)
@@ -104,8 +142,12 @@ def wanted_rows(folds: int, label_period: int) -> int:
 
 
 def forecast_folds(
-    data: Prepared, members: Mapping[str, MakeModel], label_period: int, folds: int
-) -> tuple[list[Evidence], dict[str, str]]:
+    data: Prepared,
+    members: Mapping[str, MakeModel],
+    label_period: int,
+    folds: int,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[list[OutOfFold], dict[str, str]]:
     """Forecast each fold by members that were trained on its past.
 
     Args:
@@ -113,42 +155,50 @@ def forecast_folds(
         members: Makes a model that is not trained yet, by the member's name.
         label_period: Candles that a target looks ahead.
         folds: Folds, over the last half of the windows.
+        on_epoch: Called after each pass of each member.
 
     Returns:
         For each target the forecasts of all folds, in the units of `data`; and for each member that
         failed in a fold the reason. Without folds the evidence is empty.
     """
     windows = all_windows(data)
-    chosen = choose_folds(windows.times, label_period, folds)
-    forecasts = np.full((len(windows), windows.targets.shape[1], len(members)), np.nan)
+    # Forecasts, lower ends and upper ends of each window.
+    said = np.full((3, len(windows), windows.targets.shape[1], len(members)), np.nan)
     numbers = np.full(len(windows), -1)
     failures: dict[str, str] = {}
-    for number, fold in enumerate(chosen):
+    for number, fold in enumerate(choose_folds(windows.times, label_period, folds)):
         part, scaling = fold_data(data, windows, fold, label_period)
         numbers[fold.test] = number
         for k, (name, make) in enumerate(members.items()):
             if name in failures:
                 continue
             try:
-                found = _forecast(make(), part, windows.ends[fold.test])
-            # Whatever one member raises, the others go on.
+                found = _forecast(make().fit_windows(part, on_epoch=on_epoch), part, windows, fold)
+            except FATAL:
+                raise
+            # Whatever else one member raises, the others go on.
             except Exception as error:
                 failures[name] = f"{type(error).__name__}: {error}"
-                logger.warning("Member %s fails in fold %d: %s", name, number, error)
+                logger.warning(
+                    "Member %s is left out, it fails in fold %d: %s", name, number, error
+                )
                 continue
-            forecasts[fold.test, :, k] = scaling.unscale_targets(found)
+            said[..., k][:, fold.test] = scaling.unscale_targets(found)
     tested = numbers >= 0
-    evidence = [
-        Evidence(
-            forecasts[tested, k],
-            windows.targets[tested, k],
-            windows.weights[tested],
-            numbers[tested],
-            windows.times[tested],
+    return [
+        OutOfFold(
+            Evidence(
+                said[0, tested, k],
+                windows.targets[tested, k],
+                windows.weights[tested],
+                numbers[tested],
+                windows.times[tested],
+            ),
+            said[1, tested, k],
+            said[2, tested, k],
         )
         for k in range(windows.targets.shape[1])
-    ]
-    return evidence, failures
+    ], failures
 
 
 def fold_data(
@@ -172,12 +222,13 @@ def fold_data(
     if has_symbol:
         rows = np.column_stack([rows, windows.rows[:, -1]])
     tensor = torch.from_numpy(rows)
-    parts = [
+    train, valid = (
         _window_set(tensor, windows, mask, scaling, data.train.window)
         for mask in (is_train, is_valid)
-    ]
-    valid = parts[1] if len(parts[1]) else None
-    return Prepared(parts[0], valid, data.schema, scaling, data.times), scaling
+    )
+    return Prepared(
+        train, valid if len(valid) else None, data.schema, scaling, times=data.times
+    ), scaling
 
 
 def _early_and_late(
@@ -203,18 +254,25 @@ def _context(windows: AllWindows, is_train: BoolArray, window: int) -> BoolArray
 def _window_set(
     rows: torch.Tensor, windows: AllWindows, mask: BoolArray, scaling: Scaling, window: int
 ) -> WindowSet:
-    targets = scaling.scale_targets(windows.targets[mask])
-    return WindowSet(
-        rows=rows,
-        ends=torch.from_numpy(windows.ends[mask]),
-        targets=torch.from_numpy(targets.astype(np.float32)),
-        weights=torch.from_numpy(windows.weights[mask].astype(np.float32)),
-        window=window,
-    )
+    ends = windows.ends[mask]
+    targets = np.full((len(rows), windows.targets.shape[1]), np.nan)
+    weights, has_window = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
+    targets[ends] = scaling.scale_targets(windows.targets[mask])
+    weights[ends], has_window[ends] = windows.weights[mask], True
+    return build_window_set(rows, targets, weights, has_window, window)
 
 
-def _forecast(model: Model, part: Prepared, ends: IntArray) -> FloatArray:
-    model.fit_windows(part)
+def _forecast(model: Model, part: Prepared, windows: AllWindows, fold: InnerFold) -> FloatArray:
+    """Return forecasts and ends of intervals of a fold's rows, (3, N, K)."""
+    ends = windows.ends[fold.test]
     has_window = np.zeros(len(part.train.rows), dtype=bool)
     has_window[ends] = True
-    return model.predict_windows(part.train.rows.numpy(), has_window).point[ends]
+    return three(model.predict_windows(part.train.rows.numpy(), has_window))[:, ends]
+
+
+def three(said: Predictions) -> FloatArray:
+    """Return forecasts, lower and upper ends in one array (3, N, K), NaN where there is none."""
+    nothing = np.full_like(said.point, np.nan)
+    lower = nothing if said.lower is None else said.lower
+    upper = nothing if said.upper is None else said.upper
+    return np.stack([said.point, lower, upper])
