@@ -1,4 +1,4 @@
-"""Leaves out what needs freqtrade or qlib where it is not installed, so that the rest runs there."""
+"""Leaves out what needs freqtrade or qlib where it is not installed, so that the rest runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEEDS_FREQTRADE = (
 )
 
 
-NEEDS_QLIB = ("freqai_lstm_plugins/qlib",)
+NEEDS_QLIB = ("freqai_lstm_plugins/qlib", "tests/qlib")
 
 HAS_FREQTRADE = find_spec("freqtrade") is not None
 LEFT_OUT = {
@@ -35,8 +35,9 @@ LEFT_OUT = {
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the files that need what is not installed."""
+    place = collection_path.relative_to(ROOT)
     # None lets other rules decide.
-    return True if collection_path.relative_to(ROOT).as_posix() in LEFT_OUT else None
+    return True if LEFT_OUT & {path.as_posix() for path in (place, *place.parents)} else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

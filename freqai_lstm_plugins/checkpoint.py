@@ -41,6 +41,7 @@ KINDS = {
     "ridge": "freqai_lstm_plugins.models.linear.Ridge",
     "naive_zero": "freqai_lstm_plugins.models.naive.NaiveZero",
     "naive_last": "freqai_lstm_plugins.models.naive.NaiveLast",
+    "ensemble": "freqai_lstm_plugins.models.ensemble.regressor.EnsembleRegressor",
 }
 
 

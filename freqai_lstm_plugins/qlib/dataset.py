@@ -85,14 +85,20 @@ def fetch(dataset: DatasetH, dates: slice, columns: Any, key: str) -> pd.DataFra
     return found
 
 
-def dates_of(index: pd.MultiIndex) -> pd.DatetimeIndex:
+def dates_of(index: pd.Index[Any]) -> pd.DatetimeIndex:
     """Return the date of each row."""
     return pd.DatetimeIndex(index.get_level_values("datetime"))
 
 
-def calendar_of(index: pd.MultiIndex) -> pd.DatetimeIndex:
+def calendar_of(index: pd.Index[Any]) -> pd.DatetimeIndex:
     """Return the dates of all rows, each once and in order."""
     return dates_of(index).unique().sort_values()
+
+
+def days_in(calendar: pd.DatetimeIndex, span: slice) -> tuple[int, int]:
+    """Return the days of dates, of which there may be none."""
+    first, stop = calendar.slice_locs(span.start, span.stop)
+    return int(first), int(stop)
 
 
 def days_of(calendar: pd.DatetimeIndex, segment: Any, span: slice) -> tuple[int, int]:
@@ -101,7 +107,7 @@ def days_of(calendar: pd.DatetimeIndex, segment: Any, span: slice) -> tuple[int,
     Raises:
         DataError: There is none.
     """
-    first, stop = calendar.slice_locs(span.start, span.stop)
+    first, stop = days_in(calendar, span)
     if first >= stop:
         has = f"from {calendar[0]} to {calendar[-1]}" if len(calendar) else "at no date"
         raise DataError(f"The segment {segment!r} holds no row: the dataset has rows {has}.")
@@ -120,7 +126,7 @@ def known_columns(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return frame[names]
 
 
-def is_sampled(dataset: DatasetH, index: pd.MultiIndex, dates: slice, key: str) -> BoolArray:
+def is_sampled(dataset: DatasetH, index: pd.Index[Any], dates: slice, key: str) -> BoolArray:
     """Tell which rows a `TSDatasetH` takes for samples; where it filters, others are context."""
     column = getattr(dataset, "flt_col", None)
     if column is None:
@@ -141,18 +147,18 @@ def read_table(dataset: DatasetH) -> Table:
     }
     early = slice(None, _last_stop([spans[part] for part in ("train", "valid") if part in spans]))
     learn = fetch(dataset, early, ["feature", "label"], LEARN)
-    features, label = _named(learn["feature"]), _named(learn["label"])
+    features, label = (_named(pd.DataFrame(learn[group])) for group in ("feature", "label"))
     if label.shape[1] != 1:
         raise DataError(
             f"A prediction of qlib is one score, and there are {label.shape[1]} labels."
         )
     infer = _named(fetch(dataset, slice(None), "feature", INFER))
     calendar = calendar_of(infer.index.union(learn.index))
-    parts = {part: calendar.slice_locs(span.start, span.stop) for part, span in spans.items()}
+    parts = {part: days_in(calendar, span) for part, span in spans.items()}
     parts["train"] = days_of(calendar, "train", spans["train"])
     if "valid" in parts:
         parts["valid"] = days_of(calendar, "valid", spans["valid"])
-    last = calendar[calendar.slice_locs(None, early.stop)[1] - 1]
+    last = calendar[days_in(calendar, early)[1] - 1]
     features = _with_context(dataset, features, infer, last)
     label = label[is_sampled(dataset, label.index, early, LEARN)].reindex(features.index)
     days = calendar.get_indexer(dates_of(features.index))

@@ -53,7 +53,7 @@ def warn_of_peeking(handler: Any, calendar: pd.DatetimeIndex, train_stop: int) -
             )
     for processor in _processors(handler):
         end = getattr(processor, "fit_end_time", calendar[0])
-        seen = calendar.slice_locs(None, end)[1]
+        seen = int(calendar.slice_locs(None, end)[1])
         if seen > train_stop:
             warnings.warn(
                 f"{type(processor).__name__} was fitted up to {calendar[seen - 1]:%Y-%m-%d}, and "

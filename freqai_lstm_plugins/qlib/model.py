@@ -235,7 +235,7 @@ class SequenceModel(ModelFT):
         """Read the model file that the state holds."""
         super().__init__()
         fitted = state["_fitted"]
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._fitted = None if fitted is None else _Fitted.from_state(fitted)
 
     def _require_fitted(self) -> _Fitted:
@@ -259,7 +259,8 @@ class SequenceModel(ModelFT):
         data, scaling = _prepared(dataset, table, window, horizon, reweighter, former)
         model = self._make(window, horizon)
         if isinstance(model, SequenceRegressor):
-            start = None if former is None else former.model
+            known = None if former is None else former.model
+            start = known if isinstance(known, SequenceRegressor) else None
             model.fit_windows(data, start_from=start, on_epoch=_log_epoch)
         else:
             model.fit_windows(data, on_epoch=_log_epoch)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from qlib.data import D
 from qlib.data.dataset import DatasetH
 
-from freqai_lstm_plugins.data.arrays import BoolArray, IntArray
+from freqai_lstm_plugins.data.arrays import BoolArray, IntArray, to_float32
 from freqai_lstm_plugins.data.assembly import Rows
+from freqai_lstm_plugins.qlib.dataset import dates_of
 from freqai_lstm_plugins.qlib.expressions import qlib_loaders
 
 
@@ -45,13 +47,13 @@ def panel_of(
     codes, days = codes[order].astype(np.int64), days[order]
     follows = np.zeros(len(order), dtype=bool)
     follows[1:] = (np.diff(codes) == 0) & (np.diff(days) == 1)
-    values = features.to_numpy(dtype=np.float32)[order]
+    values = to_float32(features.to_numpy()[order])
     values[_is_suspended(dataset, features.index)[order]] = np.nan
     targets = np.full((len(order), 1), np.nan) if label is None else label.to_numpy(float)[order]
     return Panel(Rows(values, targets, follows, codes), days, order)
 
 
-def _is_suspended(dataset: DatasetH, index: pd.MultiIndex) -> BoolArray:
+def _is_suspended(dataset: DatasetH, index: pd.Index[Any]) -> BoolArray:
     """Tell at which rows qlib itself has no price.
 
     qlib's loader gives a row for each day of the calendar, and its usual processors fill that of a
@@ -61,7 +63,7 @@ def _is_suspended(dataset: DatasetH, index: pd.MultiIndex) -> BoolArray:
     if not loaders or index.empty:
         return np.zeros(len(index), dtype=bool)
     freq = loaders[0].freq
-    dates = index.get_level_values("datetime")
+    dates = dates_of(index)
     close = D.features(
         list(index.get_level_values("instrument").unique()),
         ["$close"],
