@@ -1,4 +1,4 @@
-"""Leaves out what needs freqtrade where it is not installed, so that the core's tests run there."""
+"""Leaves out what needs freqtrade or qlib where it is not installed, so that the rest runs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,20 @@ NEEDS_FREQTRADE = (
 )
 
 
+NEEDS_QLIB = ("freqai_lstm_plugins/qlib", "tests/qlib")
+
 HAS_FREQTRADE = find_spec("freqtrade") is not None
+LEFT_OUT = {
+    *(() if HAS_FREQTRADE else NEEDS_FREQTRADE),
+    *(() if find_spec("qlib") else NEEDS_QLIB),
+}
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the files that need freqtrade."""
-    if HAS_FREQTRADE:
-        return None
-    place = collection_path.relative_to(ROOT).as_posix()
+    """Leave out the files that need what is not installed."""
+    place = collection_path.relative_to(ROOT)
     # None lets other rules decide.
-    return True if place in NEEDS_FREQTRADE else None
+    return True if LEFT_OUT & {path.as_posix() for path in (place, *place.parents)} else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -57,6 +57,9 @@ def assemble(
     is_valid: BoolArray,
     schema: Schema,
     window: int,
+    *,
+    weights: FloatArray | None = None,
+    scaling: Scaling | None = None,
 ) -> Assembled:
     """Scale rows by what training rows tell, and collect the windows that end at chosen rows.
 
@@ -66,12 +69,15 @@ def assemble(
         is_valid: (N,) rows to stop early by.
         schema: What columns are called. With symbols, `rows.codes` are told to the model.
         window: W.
+        weights: (N,) weights of the rows' losses; all alike by default.
+        scaling: What a former training told, whose weights go on; by default training rows tell.
 
     Raises:
-        DataError: No window ends at a training row that has a target.
+        DataError: No window ends at a training row that has a target, or a weight is wrong.
     """
+    weights = np.ones(len(rows.features)) if weights is None else weights
     has_window = window_ends(finite_rows(rows.features), window, rows.follows)
-    is_target = has_window & finite_rows(rows.targets)
+    is_target = has_window & finite_rows(rows.targets) & (weights != 0)
     is_train = is_train & is_target
     if not is_train.any():
         raise DataError(
@@ -80,10 +86,11 @@ def assemble(
             f"{window} of them in a row end at a training row with a target. Give more rows, or a "
             f"smaller window."
         )
-    scaling = Scaling.fit(rows.features, rows.targets, _seen(rows, is_train, window), is_train)
+    if scaling is None:
+        scaling = Scaling.fit(rows.features, rows.targets, _seen(rows, is_train, window), is_train)
     scaled, has_window = apply_scaling(rows, scaling, window, tells_symbols=bool(schema.symbols))
     tensor = torch.from_numpy(scaled)
-    targets, weights = scaling.scale_targets(rows.targets), np.ones(len(scaled))
+    targets = scaling.scale_targets(rows.targets)
     train, valid = (
         build_window_set(tensor, targets, weights, part & has_window, window)
         for part in (is_train, is_valid)
