@@ -20,6 +20,7 @@ from freqai_lstm_plugins.commands import (
     models,
     path,
     replay,
+    tune,
 )
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
@@ -33,6 +34,7 @@ COMMANDS = (
     explain.explain,
     features.features,
     compare.compare,
+    tune.tune,
     models.models,
     replay.replay,
     demo.demo,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.boosting import LightGBM, XGBoost
 from freqai_lstm_plugins.models.contract import Model
@@ -54,10 +55,29 @@ def new_model(
         if settings:
             raise ConfigError(f"{name} has no settings, not {next(iter(settings))!r}.")
         return NAIVE[name]()
-    raise ConfigError(
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(
         f"unknown model {name!r}: the models are {', '.join(model_names())}."
         f"{closest(name, model_names())}"
     )
+
+
+def settings_classes(name: str) -> tuple[type[Any], ...]:
+    """Return the classes that hold a model's settings, none for a model without settings.
+
+    Raises:
+        ConfigError: No model has that name.
+    """
+    if name in NETS:
+        return (NETS[name].config, TrainConfig)
+    if name in TABULAR:
+        return (TABULAR[name].config_class,)
+    if name in NAIVE:
+        return ()
+    raise _unknown(name)
 
 
 def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:

@@ -98,7 +98,7 @@ def _claim(experiment: Experiment, out: Path) -> None:
         theirs = None
     if theirs is not None and theirs != mine:
         raise ConfigError(
-            f"{out} holds another experiment: {_differences(theirs, mine)}. Choose another --out."
+            f"{out} holds another experiment: {differences(theirs, mine)}. Choose another --out."
         )
     try:
         write_text(path, json.dumps(mine, indent=1) + "\n")
@@ -107,7 +107,8 @@ def _claim(experiment: Experiment, out: Path) -> None:
         raise DataError(f"The output folder {out} cannot be written: {error.strerror}.") from error
 
 
-def _differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:
+def differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:
+    """Say which values of sections were others before."""
     found = []
     for section, now in mine.items():
         before = theirs.get(section, {})
