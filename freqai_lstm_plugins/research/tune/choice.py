@@ -250,10 +250,11 @@ def say(choice: Choice, opened: Opened | None, luck: Luck | None) -> list[str]:
     """Say in sentences what was chosen, and what it is worth."""
     winner = choice.winner
     whose = "the defaults" if winner.is_default else f"trial {winner.number}"
-    lines = [
+    first = (
         f"Chosen: {whose}, {winner.worth.score:+.4g} with new seeds (standard error "
         f"{winner.worth.error:.2g}, {winner.first:+.4g} in the search)."
-    ]
+    )
+    lines = [first]
     if opened is not None:
         lines += [_say_line(line, opened.figure) for line in _pairs(opened.judgement)]
         times = len(opened.openings)

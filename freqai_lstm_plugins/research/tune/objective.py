@@ -6,7 +6,7 @@ which is an account's, a fold. More is better: the squared error has its sign tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -18,7 +18,7 @@ from freqai_lstm_plugins.errors import TrainingError
 from freqai_lstm_plugins.models.catalogue import depends_on_seed
 from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.findings import Trading
-from freqai_lstm_plugins.research.jobs import MODEL_FILE, Job, run_job
+from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
 from freqai_lstm_plugins.research.metrics import ts_rank_ic
 from freqai_lstm_plugins.research.portfolio import hold_equally, trade
@@ -196,11 +196,10 @@ def _jobs(task: Task, base: Job, settings: dict[str, Any], seeds: Sequence[int])
 
 def _do(task: Task, jobs: list[Job], runner: Runner) -> None:
     out = task.started.out
-    if runner.at_once == 1:
-        # In this process, and no further than the first failure, which decides.
-        ended = (run_job(job, out) for job in jobs)
-    else:
-        ended = iter(run_jobs(jobs, out, workers=runner.workers, dask=runner.dask))
+    ended: Iterable[Done] = (run_job(job, out) for job in jobs)
+    # In this process it ends with the first failure, which decides.
+    if runner.at_once != 1:
+        ended = run_jobs(jobs, out, workers=runner.workers, dask=runner.dask)
     for done in ended:
         if done.failure is not None:
             raise TrainingError(f"{done.job.title}: {done.failure}")

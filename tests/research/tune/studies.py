@@ -22,7 +22,7 @@ RANGES = {
 }
 
 
-def write_candles(folder, symbols="AB", n=N, seed=0, noise_after=None):
+def write_candles(folder, symbols="AB", n=N, seed=0, noise_after=None, signal=False):
     """Write random walks; from row `noise_after` on another one."""
     folder.mkdir(exist_ok=True)
     for number, symbol in enumerate(symbols):
@@ -31,6 +31,10 @@ def write_candles(folder, symbols="AB", n=N, seed=0, noise_after=None):
         if noise_after is not None:
             other = np.random.default_rng([seed, number, 1])
             steps[noise_after:] = other.normal(size=n - noise_after) * 0.03
+        if signal:
+            # What went up goes up again: a trend that any model of returns can see.
+            for row in range(1, n):
+                steps[row] += 0.8 * steps[row - 1]
         close = 100 * np.exp(np.cumsum(steps))
         opened = np.concatenate([[100], close[:-1]])
         frame = pd.DataFrame(
