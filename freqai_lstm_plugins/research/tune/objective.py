@@ -152,7 +152,7 @@ def evaluate(
     units = _units(task)
     jobs = [[job for base in unit for job in _jobs(task, base, settings, seeds)] for unit in units]
     if on_instance is not None:
-        for number in order or range(len(units)):
+        for number in range(len(units)) if order is None else order:
             _do(task, jobs[number], runner)
             table = load_predictions(jobs[number], task.started.out, seeds)
             figures = list(_judge(task, table).values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ def write_page(study: Any, out: Path) -> Path:
     """
     parts = []
     for title, plot in _plots(study).items():
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            # Of few trials, which the page shows anyhow.
+            warnings.simplefilter("ignore", UserWarning)
             try:
                 figure = plot()
             # Too few trials, or a setting that never changed: the other plots are there.

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
+from freqai_lstm_plugins.errors import ConfigError, DataError, FreqaiLSTMError, TrainingError
 from freqai_lstm_plugins.research.started import differences
 from freqai_lstm_plugins.research.tune.objective import (
     Runner,
@@ -176,7 +176,7 @@ def run_trials(
             if search.sampler == "grid" and _is_exhausted(study, worker):
                 return
             try:
-                study.optimize(worker, n_trials=1, catch=(TrainingError, _WithdrawnError))
+                study.optimize(worker, n_trials=1, catch=(FreqaiLSTMError, _WithdrawnError))
             except KeyboardInterrupt:
                 worker.give_back()
                 raise
@@ -245,7 +245,7 @@ class _Worker:
                 runner=self.runner,
                 **self._watched(trial, is_default),
             )
-        except TrainingError as error:
+        except FreqaiLSTMError as error:
             trial.set_user_attr(REASON, str(error))
             raise
         trial.set_user_attr("seconds", worth.seconds)
@@ -258,13 +258,14 @@ class _Worker:
         return defaults | draw(trial, {name: self.ranges[name] for name in inside})
 
     def _watched(self, trial: Any, is_default: bool) -> dict[str, Any]:
-        if self.search.pruner == "none" or is_default:
+        if self.search.pruner == "none":
             return {}
         rng = np.random.default_rng([self.search.seed, trial.number])
 
         def on_instance(number: int, figure: float) -> None:
-            trial.report(figure, number)
-            if trial.should_prune():
+            trial.report(figure, int(number))
+            # Others are compared with the defaults, which therefore are always complete.
+            if not is_default and trial.should_prune():
                 raise load_optuna().TrialPruned
 
         return {"order": rng.permutation(count_units(self.task)), "on_instance": on_instance}

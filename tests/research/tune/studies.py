@@ -22,7 +22,7 @@ RANGES = {
 }
 
 
-def write_candles(folder, symbols="AB", n=N, seed=0, noise_after=None, signal=False):
+def write_candles(folder, symbols="AB", n=N, seed=0, noise_after=None, signal=False, freq="B"):
     """Write random walks; from row `noise_after` on another one."""
     folder.mkdir(exist_ok=True)
     for number, symbol in enumerate(symbols):
@@ -39,7 +39,7 @@ def write_candles(folder, symbols="AB", n=N, seed=0, noise_after=None, signal=Fa
         opened = np.concatenate([[100], close[:-1]])
         frame = pd.DataFrame(
             {
-                "date": pd.bdate_range("2020-01-01", periods=n).astype(str),
+                "date": pd.date_range("2020-01-01", periods=n, freq=freq).astype(str),
                 "open": opened,
                 "high": np.maximum(opened, close) * 1.001,
                 "low": np.minimum(opened, close) * 0.999,

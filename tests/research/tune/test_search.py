@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -203,6 +205,16 @@ def test_a_bad_trial_ends_early_and_the_defaults_never(tmp_path):
     assert set(by_value[True]) == {states.PRUNED}
 
 
+def begin(session, process=None):
+    """Begin a trial as a worker does, in this process or in one that is named."""
+    with warnings.catch_warnings():
+        # A heartbeat goes with a search, which there is none of here.
+        warnings.simplefilter("ignore", UserWarning)
+        trial = session.study.ask()
+    trial.set_user_attr(WORKER, [socket.gethostname(), process or os.getpid()])
+    return trial
+
+
 def dead_process():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
@@ -214,9 +226,7 @@ def test_what_a_dead_worker_left_is_done_by_another(folder, tmp_path, kept_defau
     session = open_session(asked(folder, tmp_path))
     if kept_default:
         session.study.enqueue_trial({"learning_rate": 0.05}, user_attrs={"defaults": True})
-    lost = session.study.ask()
-    host = __import__("socket").gethostname()
-    lost.set_user_attr(WORKER, [host, dead_process()])
+    begin(session, dead_process())
     search(folder, tmp_path, 3)
     trials = session.study.get_trials()
     assert trials[0].state == optuna.trial.TrialState.FAIL
@@ -227,8 +237,7 @@ def test_what_a_dead_worker_left_is_done_by_another(folder, tmp_path, kept_defau
 
 def test_a_worker_waits_for_the_last_trial_of_another(folder, tmp_path):
     session = search(folder, tmp_path, 2)
-    other = session.study.ask()
-    other.set_user_attr(WORKER, [__import__("socket").gethostname(), os.getpid()])
+    other = begin(session)
     begun = time.monotonic()
 
     def tell_late():
@@ -251,8 +260,7 @@ def test_a_worker_that_comes_too_late_withdraws(folder, tmp_path, monkeypatch):
     def late(self, below=None):
         # As if another worker had taken the last trial after this one counted.
         if below is None and (first := next(counts, None)):
-            other = self.study.ask()
-            other.set_user_attr(WORKER, [__import__("socket").gethostname(), os.getpid()])
+            other = begin(session)
             threading.Timer(0.7, lambda: session.study.tell(other.number, 0.5)).start()
             return first
         return real(self, below)
