@@ -20,6 +20,7 @@ from freqai_lstm_plugins.commands import (
     path,
     replay,
     train,
+    tune,
 )
 from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import FreqaiLSTMError
@@ -35,6 +36,7 @@ COMMANDS = (
     features.features,
     train.train,
     compare.compare,
+    tune.tune,
     models.models,
     replay.replay,
     demo.demo,

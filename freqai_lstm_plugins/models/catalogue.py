@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
 from freqai_lstm_plugins.models.boosting import LightGBM, XGBoost
 from freqai_lstm_plugins.models.contract import Model
@@ -61,7 +62,11 @@ def new_model(
         if settings:
             raise ConfigError(f"{name} has no settings, not {next(iter(settings))!r}.")
         return NAIVE[name]()
-    raise ConfigError(
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ConfigError:
+    return ConfigError(
         f"unknown model {name!r}: the models are {', '.join(model_names())}."
         f"{closest(name, model_names())}"
     )
@@ -72,6 +77,21 @@ def require_library(name: str) -> None:
     package, module = _PACKAGES.get(name, ("", ""))
     if module and find_spec(module) is None:
         raise MissingExtraError(package, "trees", f"The model {name}")
+
+
+def settings_classes(name: str) -> tuple[type[Any], ...]:
+    """Return the classes that hold a model's settings, none for a model without settings.
+
+    Raises:
+        ConfigError: No model has that name.
+    """
+    if name in NETS:
+        return (NETS[name].config, TrainConfig)
+    if name in TABULAR:
+        return (TABULAR[name].config_class,)
+    if name in NAIVE:
+        return ()
+    raise _unknown(name)
 
 
 def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:

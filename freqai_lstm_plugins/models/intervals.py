@@ -156,8 +156,8 @@ def require_rows(interval: float, n_rows: int) -> None:
         return
     raise DataError(
         f"interval = {interval:g} needs at least {rows_for(interval)} validation rows to be "
-        f"calibrated on, and there are {n_rows}. Keep more rows for validation (valid_size), or ask for a smaller "
-        f"interval."
+        f"calibrated on, and there are {n_rows}. Keep more rows for validation (valid_size), or "
+        f"ask for a smaller interval."
     )
 
 

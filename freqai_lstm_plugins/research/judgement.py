@@ -51,7 +51,7 @@ def judge_run(started: Started) -> Path:
         check_predictions(table),
         horizon=experiment.label.horizon,
         dates_per_year=bars_per_year(started.dataset.calendar),
-        trading=_trading(experiment, started),
+        trading=trading_of(experiment, started),
     )
     with writing_to(started.out):
         page = write_report(Report(_run(started, table), findings), folder)
@@ -67,7 +67,8 @@ def _state(started: Started) -> str:
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
 
 
-def _trading(experiment: Experiment, started: Started) -> Trading:
+def trading_of(experiment: Experiment, started: Started) -> Trading:
+    """Return how the experiment trades its predictions, in the market of the run's candles."""
     portfolio, costs = experiment.portfolio, experiment.costs
     rules = Rules(portfolio.can_short, portfolio.settlement, experiment.data.price_limit)
     return Trading(

@@ -147,7 +147,7 @@ def _refuse_another(experiment: Experiment, out: Path) -> None:
         theirs = None
     if isinstance(theirs, dict) and theirs != mine:
         raise ConfigError(
-            f"{out} holds another experiment: {_differences(theirs, mine)}. Choose another --out."
+            f"{out} holds another experiment: {differences(theirs, mine)}. Choose another --out."
         )
 
 
@@ -157,7 +157,8 @@ def _claim(experiment: Experiment, out: Path) -> None:
     save_experiment(experiment, out / EXPERIMENT_FILE)
 
 
-def _differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:
+def differences(theirs: dict[str, Any], mine: dict[str, Any], most: int = 3) -> str:
+    """Say which values of sections were others before."""
     found = []
     for section, now in mine.items():
         before = theirs.get(section, {})

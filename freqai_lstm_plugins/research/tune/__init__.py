@@ -1,0 +1,1 @@
+"""Search over a model's settings, and whether what it found is luck."""

@@ -1,0 +1,108 @@
+"""Writes chosen settings as a complete config of freqtrade, from the package's own template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from freqai_lstm_plugins.config import TrainConfig, field_names
+from freqai_lstm_plugins.data.candles import bar_length
+from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.install import LONGER, MINUTES, Market, config_text
+from freqai_lstm_plugins.research.tune.choice import Choice, settings_hash
+from freqai_lstm_plugins.research.tune.ranges import WINDOW
+from freqai_lstm_plugins.research.tune.session import Session
+
+# Kind -> the class that freqtrade finds by its name.
+FREQAI_MODELS = {
+    "lstm": "LeaLSTMRegressor",
+    "gru": "LeaGRURegressor",
+    "alstm": "LeaALSTMRegressor",
+    "tft": "LeaTFTRegressor",
+    "lightgbm": "LightGBMRegressor",
+    "xgboost": "XGBoostRegressor",
+}
+TREES = ("lightgbm", "xgboost")
+# What freqtrade's own trees do not have, or have under another name.
+NOT_FOR_TREES = ("early_stopping_rounds", "lags", "loss", "interval", "num_threads", "seed")
+
+
+def freqai_config(session: Session, choice: Choice) -> dict[str, Any]:
+    """Return the config of a bot that trades the experiment's pairs with the chosen settings.
+
+    Raises:
+        ConfigError: freqtrade has no such model, or the symbols are no pairs of one market.
+    """
+    kind, experiment = session.task.kind, session.task.experiment
+    if kind not in FREQAI_MODELS:
+        raise ConfigError(
+            f"--write-config: freqtrade has no model for {kind}, only for "
+            f"{', '.join(FREQAI_MODELS)}."
+        )
+    config = json.loads(config_text(_market(session)))
+    settings = {**session.task.settings, **choice.winner.settings}
+    window = int(settings.pop(WINDOW))
+    settings.pop("num_threads", None)
+    model = FREQAI_MODELS[kind]
+    parameters = _of_tree(settings) if kind in TREES else _of_net(settings)
+    config["freqaimodel"] = model
+    freqai = config["freqai"]
+    freqai["conv_width"] = window
+    freqai["feature_parameters"]["label_period_candles"] = experiment.label.horizon
+    freqai["model_training_parameters"] = parameters
+    if kind in TREES:
+        config["lea_strategy"]["model_training_parameters"][model] = parameters
+    # Predictions that are cached under another identifier belong to other settings.
+    del freqai["identifier"]
+    digest = settings_hash({"model": model, "pairs": config["exchange"], **freqai})
+    freqai["identifier"] = f"tuned-{kind}-{digest[:12]}"
+    return dict(config)
+
+
+def write_config(session: Session, choice: Choice, path: Path) -> None:
+    """Write that config.
+
+    Raises:
+        ConfigError: See `freqai_config`; or the file cannot be written.
+    """
+    text = json.dumps(freqai_config(session, choice), indent=4) + "\n"
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def _market(session: Session) -> Market:
+    pairs = tuple(session.task.started.dataset.tables)
+    lacking = [pair for pair in pairs if "/" not in pair]
+    if lacking:
+        raise ConfigError(
+            f"--write-config: {lacking[0]} is no pair such as BTC/USDT, so no bot can trade it."
+        )
+    return Market(pairs, _timeframe(session))
+
+
+def _timeframe(session: Session) -> str:
+    named = session.task.experiment.data.timeframe
+    if named is not None:
+        return named
+    minutes = bar_length(session.task.started.dataset.calendar).total_seconds() / 60
+    for timeframe in LONGER:
+        if int(timeframe[:-1]) * MINUTES[timeframe[-1]] == minutes:
+            return timeframe
+    raise ConfigError(f"--write-config: freqtrade has no bars of {minutes:g} minutes.")
+
+
+def _of_net(settings: dict[str, Any]) -> dict[str, Any]:
+    training = {key: value for key, value in settings.items() if key in field_names(TrainConfig)}
+    shape = {key: value for key, value in settings.items() if key not in training}
+    found: dict[str, Any] = {}
+    if "learning_rate" in training:
+        found["learning_rate"] = training.pop("learning_rate")
+    return found | {"model_kwargs": shape, "trainer_kwargs": training}
+
+
+def _of_tree(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in NOT_FOR_TREES}

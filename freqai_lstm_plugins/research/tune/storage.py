@@ -1,0 +1,187 @@
+"""Where a study lies: a file of its own, a database, or, when asked for, Optuna's journal.
+
+A worker that dies leaves its trial running for ever unless somebody notices. Databases have
+Optuna's heartbeat. What it cannot see (a death before the first beat, any death with a journal) is
+seen by the worker's name and process number, which each trial bears.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
+
+HEARTBEAT_SECONDS = 5
+GRACE_SECONDS = 30
+JOURNAL = "journal:"
+WORKER, DEFAULT_TRIAL = "worker", "defaults"
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Optuna's log and what it says of methods that it calls experimental."""
+    optuna = load_optuna()
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def load_optuna() -> Any:
+    """Return the library.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", "tune", "Tuning") from error
+    return optuna
+
+
+def default_url(out: Path) -> str:
+    """Return the address of the file in an output folder."""
+    return f"sqlite:///{out / 'study.db'}"
+
+
+def shown(url: str) -> str:
+    """Return an address without its password."""
+    if url.startswith(JOURNAL):
+        return url
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        # What cannot be read may still hold a password.
+        return url.split(":", 1)[0] + ":..."
+
+
+def open_storage(url: str) -> Any:
+    """Connect to a storage, and make its tables where it is new.
+
+    Args:
+        url: `sqlite:///FILE`, `postgresql+psycopg://USER@HOST/DB`, or `journal:FILE`.
+
+    Raises:
+        ConfigError: The address is none, nobody serves it, or it does not let us in.
+        DataError: A file cannot be written.
+        MissingExtraError: The driver of the database is not installed.
+    """
+    if url.startswith(JOURNAL):
+        return _open_journal(Path(url.removeprefix(JOURNAL)))
+    optuna = load_optuna()
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+    try:
+        with quiet():
+            return optuna.storages.RDBStorage(
+                url,
+                engine_kwargs=_engine_options(url),
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=requeue,
+            )
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise ConfigError(
+            f"--storage {shown(url)} is no database address: write sqlite:///out/study.db or "
+            f"postgresql+psycopg://USER@HOST/DB."
+        ) from error
+    except ImportError as error:
+        raise MissingExtraError("psycopg", "tune-server", "A study in PostgreSQL") from error
+    except SQLAlchemyError as error:
+        raise _unreachable(url, error) from error
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        # Workers wait for each other's writes.
+        return {"connect_args": {"timeout": 60}}
+    return {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
+
+
+def _unreachable(url: str, error: Exception) -> ConfigError | DataError:
+    reason = " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+    from sqlalchemy.engine import make_url
+
+    password = make_url(url).password
+    if password:
+        reason = reason.replace(str(password), "***")
+    if url.startswith("sqlite"):
+        return DataError(f"The study {shown(url)} cannot be opened ({reason}).")
+    return ConfigError(f"--storage {shown(url)} cannot be reached ({reason}).")
+
+
+def _open_journal(path: Path) -> Any:
+    optuna = load_optuna()
+    from optuna.storages.journal import JournalFileBackend
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with quiet():
+            return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    except (OSError, ValueError) as error:
+        raise DataError(f"The journal {path} cannot be opened ({error}).") from error
+
+
+def worker_name() -> list[Any]:
+    """Return machine and process, which a trial bears while it runs."""
+    return [socket.gethostname(), os.getpid()]
+
+
+def requeue(study: Any, trial: Any) -> None:
+    """Queue the settings of a trial that was lost, which then is nobody's."""
+    optuna = load_optuna()
+    kept = copy.deepcopy(trial)
+    kept.user_attrs = {
+        name: value for name, value in trial.user_attrs.items() if name == DEFAULT_TRIAL
+    }
+    with quiet():
+        optuna.storages.RetryHeartbeatStaleTrialCallback()(study, kept)
+
+
+def queue_lost_trials(study: Any) -> None:
+    """Queue anew what dead workers left running."""
+    optuna = load_optuna()
+    with quiet():
+        optuna.storages.fail_stale_trials(study)
+    running = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+    for trial in running:
+        if not _is_lost(trial):
+            continue
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):
+            with quiet():
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            requeue(study, trial)
+
+
+def _is_lost(trial: Any) -> bool:
+    worker = trial.user_attrs.get(WORKER)
+    if worker is None:
+        started = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna writes it
+        return time.time() - started.timestamp() > GRACE_SECONDS
+    host, process = worker
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,374 @@
+"""A study: exactly so many trials, whoever makes them and however often he has to begin again.
+
+Trials are numbered by the storage, each number once. A worker that has got a number counts the
+trials before it that are finished or running; where they are as many as wanted, it withdraws. So
+workers need to agree on nothing, and N trials are N.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from freqai_lstm_plugins.errors import ConfigError, DataError, FreqaiLSTMError, TrainingError
+from freqai_lstm_plugins.research.started import differences
+from freqai_lstm_plugins.research.tune.objective import (
+    Runner,
+    Task,
+    count_units,
+    evaluate,
+)
+from freqai_lstm_plugins.research.tune.ranges import (
+    Ranges,
+    contains,
+    default_settings,
+    draw,
+    grid,
+)
+from freqai_lstm_plugins.research.tune.storage import (
+    DEFAULT_TRIAL,
+    WORKER,
+    load_optuna,
+    queue_lost_trials,
+    quiet,
+    requeue,
+    worker_name,
+)
+
+BELONGS, SETTINGS, REASON = "belongs to", "settings", "reason"
+FIRST_FAILURES = 5
+POLL_SECONDS = 0.5
+
+SamplerName: TypeAlias = Literal["tpe", "gp", "random", "grid"]
+PrunerName: TypeAlias = Literal["none", "wilcoxon"]
+OnTrial = Callable[[Any], None]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How settings are drawn, and when a trial that does badly ends early.
+
+    Attributes:
+        sampler: Optuna's sampler.
+        pruner: Optuna's pruner.
+        seed: Seed of the draws.
+    """
+
+    sampler: SamplerName = "tpe"
+    pruner: PrunerName = "none"
+    seed: int = 0
+
+
+def make_search(sampler: Any, pruner: Any, seed: int) -> Search:
+    """Check the words of a command.
+
+    Raises:
+        ConfigError: There is no such sampler or pruner.
+    """
+    for option, word, known in (
+        ("--sampler", sampler, get_args(SamplerName)),
+        ("--pruner", pruner, get_args(PrunerName)),
+    ):
+        if word not in known:
+            raise ConfigError(f"{option} {word!r} is none of {', '.join(known)}.")
+    return Search(sampler, pruner, seed)
+
+
+class _WithdrawnError(Exception):
+    """There are enough trials without this one."""
+
+
+def find_study(storage: Any, name: str) -> Any | None:
+    """Return the study of that name; None where the storage has none."""
+    optuna = load_optuna()
+    with quiet():
+        try:
+            return optuna.load_study(study_name=name, storage=storage)
+        except KeyError:
+            return None
+
+
+def claim_study(storage: Any, name: str, belongs: dict[str, Any]) -> Any:
+    """Return the study of that name, which is made where there is none.
+
+    Args:
+        storage: See `storage.open_storage`.
+        name: Its name in the storage.
+        belongs: What its trials have in common, by section.
+
+    Raises:
+        ConfigError: The study is another's.
+    """
+    with quiet():
+        study = load_optuna().create_study(
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True
+        )
+    theirs = study.user_attrs.get(BELONGS)
+    if theirs is None:
+        study.set_user_attr(BELONGS, belongs)
+    elif theirs != belongs:
+        raise ConfigError(
+            f"The study {name!r} is another's: {differences(theirs, belongs)}. Choose another "
+            f"--study, or another --out."
+        )
+    return study
+
+
+def finished(study: Any) -> list[Any]:
+    """Return trials that count: those with a score, those that ended early, those that failed."""
+    states = load_optuna().trial.TrialState
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in (states.COMPLETE, states.PRUNED)
+        or (trial.state == states.FAIL and REASON in trial.user_attrs)
+    ]
+
+
+def completed(study: Any) -> list[Any]:
+    """Return trials with a score."""
+    state = load_optuna().trial.TrialState.COMPLETE
+    return study.get_trials(deepcopy=False, states=(state,))
+
+
+def best_of(study: Any) -> Any | None:
+    """Return the trial with the highest score; None where none has any."""
+    return max(completed(study), key=lambda one: (one.value, -one.number), default=None)
+
+
+def run_trials(
+    study: Any,
+    task: Task,
+    ranges: Ranges,
+    n_trials: int,
+    *,
+    search: Search,
+    runner: Runner,
+    on_trial: OnTrial | None = None,
+) -> None:
+    """Make trials until the study has `n_trials`, beside any other workers.
+
+    Raises:
+        TrainingError: The first five trials all failed.
+        KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
+    """
+    optuna = load_optuna()
+    worker = _Worker(study, task, ranges, n_trials, search, runner)
+    with quiet():
+        study.sampler = _sampler(ranges, search)
+        study.pruner = _pruner(search)
+    while True:
+        queue_lost_trials(study)
+        n_finished, n_running = worker.count()
+        if n_finished >= n_trials:
+            return
+        if n_finished + n_running >= n_trials:
+            # One of those that run may die, and then this worker is needed.
+            time.sleep(POLL_SECONDS)
+            continue
+        _queue_defaults(study, task, ranges)
+        worker.number = -1
+        with quiet():
+            if search.sampler == "grid" and _is_exhausted(study, worker):
+                return
+            try:
+                study.optimize(worker, n_trials=1, catch=(FreqaiLSTMError, _WithdrawnError))
+            except KeyboardInterrupt:
+                worker.give_back()
+                raise
+            except optuna.exceptions.UpdateFinishedTrialError:
+                # This process slept so long that another one took over.
+                continue
+        _tell(study, worker, on_trial)
+
+
+def _tell(study: Any, worker: _Worker, on_trial: OnTrial | None) -> None:
+    ended = next((one for one in finished(study) if one.number == worker.number), None)
+    if ended is None:
+        return
+    if on_trial is not None:
+        on_trial(ended)
+    done = finished(study)
+    failures = [one.user_attrs[REASON] for one in done if REASON in one.user_attrs]
+    if len(done) >= FIRST_FAILURES and len(failures) == len(done):
+        raise TrainingError(
+            f"The first {len(done)} trials all failed, the last one: {failures[-1]}"
+        )
+
+
+class _Worker:
+    """The objective function of one process."""
+
+    def __init__(
+        self,
+        study: Any,
+        task: Task,
+        ranges: Ranges,
+        n_trials: int,
+        search: Search,
+        runner: Runner,
+    ) -> None:
+        self.study, self.task, self.ranges = study, task, ranges
+        self.n_trials, self.search, self.runner = n_trials, search, runner
+        self.number = -1
+
+    def count(self, below: int | None = None) -> tuple[int, int]:
+        """Return how many trials are finished and how many run, of those with lower numbers."""
+        running = load_optuna().trial.TrialState.RUNNING
+        others = self.study.get_trials(deepcopy=False, states=(running,))
+        numbers = [trial.number for trial in finished(self.study)], [one.number for one in others]
+        n_finished, n_running = (
+            sum(below is None or number < below for number in found) for found in numbers
+        )
+        return n_finished, n_running
+
+    def __call__(self, trial: Any) -> float:
+        """Do one trial, or withdraw from it."""
+        self.number = trial.number
+        trial.set_user_attr(WORKER, worker_name())
+        is_default = bool(trial.user_attrs.get(DEFAULT_TRIAL))
+        if sum(self.count(trial.number)) >= self.n_trials:
+            raise _WithdrawnError
+        if is_default and any(one.number < trial.number for one in _defaults(self.study)):
+            raise _WithdrawnError
+        settings = self._default_settings(trial) if is_default else draw(trial, self.ranges)
+        trial.set_user_attr(SETTINGS, settings)
+        try:
+            worth = evaluate(
+                self.task,
+                settings,
+                self.task.experiment.seeds,
+                runner=self.runner,
+                **self._watched(trial, is_default),
+            )
+        except FreqaiLSTMError as error:
+            trial.set_user_attr(REASON, str(error))
+            raise
+        trial.set_user_attr("seconds", worth.seconds)
+        return worth.score
+
+    def _default_settings(self, trial: Any) -> dict[str, Any]:
+        # Drawn where the ranges hold them, so that the sampler learns from them.
+        defaults = tuned_defaults(self.task, self.ranges)
+        inside = _inside(defaults, self.ranges)
+        return defaults | draw(trial, {name: self.ranges[name] for name in inside})
+
+    def _watched(self, trial: Any, is_default: bool) -> dict[str, Any]:
+        if self.search.pruner == "none":
+            return {}
+        rng = np.random.default_rng([self.search.seed, trial.number])
+
+        def on_instance(number: int, figure: float) -> None:
+            trial.report(figure, int(number))
+            # Others are compared with the defaults, which therefore are always complete.
+            if not is_default and trial.should_prune():
+                raise load_optuna().TrialPruned
+
+        return {"order": rng.permutation(count_units(self.task)), "on_instance": on_instance}
+
+    def give_back(self) -> None:
+        """Queue the trial that was interrupted, which its study was told to have failed."""
+        states = load_optuna().trial.TrialState
+        for trial in self.study.get_trials(deepcopy=False, states=(states.FAIL,)):
+            if trial.number == self.number and REASON not in trial.user_attrs:
+                requeue(self.study, trial)
+
+
+def tuned_defaults(task: Task, ranges: Ranges) -> dict[str, Any]:
+    """Return what the settings of a search are without one: the experiment's, else the model's."""
+    everything = {**default_settings(task.kind), **task.settings}
+    return {name: everything[name] for name in ranges}
+
+
+def _defaults(study: Any) -> list[Any]:
+    states = load_optuna().trial.TrialState
+    return [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.user_attrs.get(DEFAULT_TRIAL)
+        and (trial.state != states.FAIL or REASON in trial.user_attrs)
+    ]
+
+
+def _queue_defaults(study: Any, task: Task, ranges: Ranges) -> None:
+    if _defaults(study):
+        return
+    inside = _inside(tuned_defaults(task, ranges), ranges)
+    study.enqueue_trial(inside, user_attrs={DEFAULT_TRIAL: True})
+
+
+def _inside(defaults: dict[str, Any], ranges: Ranges) -> dict[str, Any]:
+    """Return the defaults that a trial could have drawn."""
+    return {
+        name: value
+        for name, value in defaults.items()
+        if isinstance(value, (str, int, float)) and contains(ranges[name], value)
+    }
+
+
+def _sampler(ranges: Ranges, search: Search) -> Any:
+    samplers = load_optuna().samplers
+
+    def make(number: int) -> Any:
+        seed = int(np.random.default_rng([search.seed, number]).integers(2**31))
+        if search.sampler == "random":
+            return samplers.RandomSampler(seed=seed)
+        if search.sampler == "gp":
+            return samplers.GPSampler(seed=seed)
+        if search.sampler == "grid":
+            return samplers.GridSampler(grid(ranges), seed=search.seed)
+        return samplers.TPESampler(multivariate=True, group=True, seed=seed)
+
+    return _numbered(make)
+
+
+def _numbered(make: Callable[[int], Any]) -> Any:
+    """Return a sampler whose draws depend on the trial's number and what was found before alone.
+
+    Optuna's samplers draw from one stream a process: after a restart they would repeat it, and two
+    workers would draw the same.
+    """
+    base = load_optuna().samplers.BaseSampler
+
+    class Numbered(base):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            self.inner = make(0)
+
+        def before_trial(self, study: Any, trial: Any) -> None:
+            with quiet():
+                self.inner = make(trial.number)
+            self.inner.before_trial(study, trial)
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return self.inner.infer_relative_search_space(study, trial)
+
+        def sample_relative(self, study: Any, trial: Any, space: Any) -> Any:
+            return self.inner.sample_relative(study, trial, space)
+
+        def sample_independent(self, study: Any, trial: Any, name: str, one: Any) -> Any:
+            return self.inner.sample_independent(study, trial, name, one)
+
+        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+            self.inner.after_trial(study, trial, state, values)
+
+    return Numbered()
+
+
+def _is_exhausted(study: Any, worker: _Worker) -> bool:
+    sampler = load_optuna().samplers.GridSampler(grid(worker.ranges))
+    return bool(sampler.is_exhausted(study))
+
+
+def _pruner(search: Search) -> Any:
+    pruners = load_optuna().pruners
+    return pruners.NopPruner() if search.pruner == "none" else pruners.WilcoxonPruner()
+
+
+def require_trials(study: Any) -> None:
+    """Raise DataError where no trial has a score."""
+    if not completed(study):
+        raise DataError("No trial of the study has a score, so there is nothing to choose from.")

@@ -1,0 +1,286 @@
+"""What is chosen, and what may not have a say in it."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.research.tune.choice import (
+    HOLDOUT_FOLDER,
+    OPENINGS,
+    Candidate,
+    ask_luck,
+    choose,
+    choose_cheapest,
+    new_seeds,
+    open_holdout,
+    say,
+    to_json,
+)
+from freqai_lstm_plugins.research.tune.freqai_config import freqai_config, write_config
+from freqai_lstm_plugins.research.tune.objective import Runner, Worth
+from freqai_lstm_plugins.research.tune.page import write_page
+from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
+from freqai_lstm_plugins.research.tune.study import completed, finished
+
+from .studies import N, experiment, search, write_candles
+
+pytest.importorskip("optuna")
+for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly", "jinja2"):
+    pytest.importorskip(needed)
+
+RUNNER = Runner()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_candles(tmp_path_factory.mktemp("candles"))
+
+
+@pytest.fixture(scope="module")
+def done(folder, tmp_path_factory):
+    return search(folder, tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="module")
+def chosen(done):
+    return choose(done, RUNNER)
+
+
+@pytest.fixture(scope="module")
+def opened(done, chosen):
+    return open_holdout(done, chosen, RUNNER)
+
+
+def candidate(number, scores, cost=1.0):
+    instances = {str(place): value for place, value in enumerate(scores)}
+    worth = Worth(instances, 1.0, cost, pd.Series(dtype=float))
+    return Candidate(number, number == 0, {}, 0.0, worth, cost)
+
+
+def test_the_cheapest_within_one_standard_error_of_the_best_wins():
+    best = candidate(3, [0.1, 0.3], cost=9.0)
+    assert best.worth.error == pytest.approx(0.1)
+    near, far = candidate(1, [0.1, 0.12], cost=5.0), candidate(0, [0.0, 0.19], cost=1.0)
+    assert choose_cheapest([best, near, far]) is near
+    # Of those that cost the same the better one.
+    assert choose_cheapest([candidate(2, [0.15, 0.1], cost=5.0), best, near]).number == 2
+
+
+def test_new_seeds_are_none_of_the_old():
+    assert new_seeds((1, 2)) == (3, 4)
+    assert new_seeds((2**32 - 1, 0)) == (1, 2)
+
+
+def test_the_best_and_the_defaults_are_trained_from_new_seeds(folder, tmp_path):
+    ranges = {"lightgbm": {"subsample": {"min": 0.3, "max": 0.9}}}
+    session = search(folder, tmp_path, 7, ranges=ranges)
+    found = choose(session, RUNNER)
+    assert len(found.candidates) in (5, 6)
+    assert any(one.is_default for one in found.candidates)
+    assert found.winner in found.candidates
+    for one in found.candidates:
+        # The defaults take all rows, and depend on no seed.
+        assert (one.first == one.worth.score) == one.is_default
+
+
+def test_the_holdout_is_the_end_of_the_data(done, folder):
+    dates = pd.read_csv(folder / "A.csv", parse_dates=["date"])["date"]
+    assert done.cut.n_bars == round(0.2 * N)
+    assert pd.Timestamp(done.cut.end) == dates.iloc[N - done.cut.n_bars - 1].tz_localize("UTC")
+    calendar = done.task.started.dataset.calendar
+    assert calendar[-1] == pd.Timestamp(done.cut.end)
+
+
+def test_no_label_of_the_search_reaches_into_the_holdout(done):
+    table = pd.read_parquet(done.task.base[0].tables[0].path)
+    assert table["known_at"].max() <= pd.Timestamp(done.cut.end)
+    assert table["label"].tail(2).isna().all()
+
+
+def test_folds_of_the_holdout_lie_in_the_holdout(done, opened):
+    jobs = list((done.asked.out / HOLDOUT_FOLDER).glob("models/**/metadata.json"))
+    first = min(json.loads(path.read_text())["fold"]["test"]["first"] for path in jobs)
+    assert pd.Timestamp(first) > pd.Timestamp(done.cut.end)
+    assert opened.judgement.n_dates > 70
+
+
+def test_noise_in_the_holdout_changes_no_trial_and_not_the_winner(done, chosen, tmp_path):
+    noisy = write_candles(tmp_path / "data", noise_after=N - done.cut.n_bars)
+    session = search(noisy, tmp_path / "out")
+    known = [(one.value, one.params, one.user_attrs["settings"]) for one in completed(done.study)]
+    found = [
+        (one.value, one.params, one.user_attrs["settings"]) for one in completed(session.study)
+    ]
+    assert found == known
+    winner = choose(session, RUNNER).winner
+    assert (winner.number, winner.worth.score) == (chosen.winner.number, chosen.winner.worth.score)
+
+
+def test_noise_before_the_cut_would_have_been_noticed(done, tmp_path):
+    noisy = write_candles(tmp_path / "data", noise_after=N - done.cut.n_bars - 40)
+    session = search(noisy, tmp_path / "out", 1)
+    assert completed(session.study)[0].value != completed(done.study)[0].value
+
+
+def test_winner_defaults_and_lightgbm_are_compared_in_pairs(opened):
+    pairs = opened.judgement.comparisons[["model", "against"]].to_numpy().tolist()
+    assert ["tuned", "defaults"] in pairs
+    assert ["tuned", "lightgbm"] in pairs
+    assert ["defaults", "lightgbm"] in pairs
+    assert opened.page.is_file()
+
+
+def test_the_opening_is_written_into_the_study(done, chosen, opened):
+    kept = done.study.user_attrs[OPENINGS]
+    assert len(kept) == 1
+    assert kept[0]["n_trials"] == 4
+    assert len(kept[0]["hash"]) == 64
+    # To look again at the same is no second opening.
+    assert len(open_holdout(done, chosen, RUNNER).openings) == 1
+
+
+def test_a_second_opening_after_more_trials_is_told(folder, tmp_path):
+    lines = []
+    for n_trials in (2, 3):
+        session = search(folder, tmp_path, n_trials)
+        choice = choose(session, RUNNER)
+        lines = say(choice, open_holdout(session, choice, RUNNER), None)
+    assert "The holdout was opened twice, so its figures have chosen too." in lines
+
+
+def test_luck_counts_all_trials(done, chosen):
+    luck = ask_luck(done, chosen, RUNNER)
+    assert luck.n_tried == len(finished(done.study))
+    assert 0 <= luck.deflated_sharpe <= 1
+    assert 0 <= luck.overfitting <= 1
+
+
+def test_everything_found_is_plain_data(done, chosen, opened):
+    found = json.loads(json.dumps(to_json(done, chosen, opened, None), allow_nan=False))
+    assert found["settings"] == chosen.winner.settings
+    assert len(found["candidates"]) == 4
+    assert found["holdout"]["openings"][0]["n_trials"] == 4
+
+
+def test_trials_without_a_score_are_nothing_to_choose_from(folder, tmp_path):
+    from freqai_lstm_plugins.research.tune.session import open_session
+
+    from .studies import asked
+
+    with pytest.raises(DataError, match="No trial of the study has a score"):
+        choose(open_session(asked(folder, tmp_path)), RUNNER)
+
+
+@pytest.mark.parametrize(
+    ("share", "error", "said"),
+    [
+        (0.01, DataError, r"has 4 of 420 dates, fewer than a label and a window need \(2 \+ 5\)"),
+        (1.5, ConfigError, "must lie between 0 and 1, not 1.5"),
+        (0.999, DataError, "leaves none to tune on"),
+    ],
+)
+def test_a_holdout_that_is_none_is_said(folder, share, error, said):
+    with pytest.raises(error, match=said):
+        make_cut(experiment(folder), share, 5)
+
+
+def test_fixed_dates_tune_on_validation_and_hold_out_the_test(folder):
+    split = {
+        "kind": "dates",
+        "train": ["2020-01-01", "2020-10-31"],
+        "valid": ["2020-11-01", "2021-02-28"],
+        "test": ["2021-03-01", "2021-07-31"],
+    }
+    whole = experiment(folder, split=split)
+    cut = make_cut(whole, 0.2, 5)
+    assert cut.end.startswith("2021-02-26")
+    tuned = tuning_part(whole, "lightgbm", cut)
+    assert tuned.split.test == ("2020-11-01", "2021-02-28")
+    assert tuned.split.valid is None
+    assert holdout_part(whole, {"ridge": {}}, cut).split == whole.split
+    del split["valid"]
+    with pytest.raises(ConfigError, match=r"needs split\.valid to tune on"):
+        make_cut(experiment(folder, split=split), 0.2, 5)
+
+
+def test_the_page_shows_what_optuna_plots(done):
+    text = write_page(done.study, done.asked.out).read_text(encoding="utf-8")
+    for title in ("Scores", "Importance (fANOVA)", "Importance (PED-ANOVA)", "Slices"):
+        assert f"<h2>{title}</h2>" in text
+    assert text.count("plotly-graph-div") >= 4
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Hourly candles of two pairs under freqtrade's names."""
+    place = write_candles(tmp_path_factory.mktemp("pairs"), n=300, freq="h")
+    for name, pair in (("A", "BTC_USDT"), ("B", "ETH_USDT")):
+        (place / f"{name}.csv").rename(place / f"{pair}-1h.csv")
+    return place
+
+
+def tuned_net(pairs, out, **changes):
+    net = {"lstm": {"hidden_dim": 4, "max_epochs": 1, "num_layers": 1}}
+    ranges = {"lstm": {"dropout": {"min": 0.0, "max": 0.2}, "window": {"choices": [5, 6]}}}
+    changes = {"models": net, "seeds": [1], "split": {"folds": 1, "test_bars": 60}, **changes}
+    session = search(pairs, out, 2, model="lstm", ranges=ranges, changes=changes)
+    return session, choose(session, RUNNER)
+
+
+def test_the_config_is_one_that_freqtrade_accepts(pairs, tmp_path):
+    pytest.importorskip("freqtrade")
+    from freqtrade.configuration.config_validation import validate_config_schema
+    from freqtrade.enums import RunMode
+
+    from freqai_lstm_plugins.freqai.settings import read_settings
+
+    session, choice = tuned_net(pairs, tmp_path / "out")
+    path = tmp_path / "user_data" / "config_tuned.json"
+    write_config(session, choice, path)
+    config = json.loads(path.read_text())
+    assert config["freqaimodel"] == "LeaLSTMRegressor"
+    assert config["timeframe"] == "1h"
+    assert config["exchange"]["pair_whitelist"] == ["BTC/USDT", "ETH/USDT"]
+    freqai = config["freqai"]
+    settings = choice.winner.settings
+    assert freqai["conv_width"] == settings["window"]
+    assert freqai["feature_parameters"]["label_period_candles"] == 2
+    assert freqai["model_training_parameters"] == {
+        "model_kwargs": {"hidden_size": 4, "num_layers": 1, "dropout": settings["dropout"]},
+        "trainer_kwargs": {"max_epochs": 1},
+    }
+    validate_config_schema({**config, "runmode": RunMode.BACKTEST})
+    written = {**config, "user_data_dir": str(path.parent), "original_config": config}
+    read = read_settings(written, "lstm")
+    assert (read.window, read.train.max_epochs) == (settings["window"], 1)
+    assert freqai["identifier"].startswith("tuned-lstm-")
+
+
+def test_other_settings_have_another_identifier(pairs, tmp_path):
+    session, choice = tuned_net(pairs, tmp_path)
+    identifiers = {freqai_config(session, choice)["freqai"]["identifier"] for _ in range(2)}
+    assert len(identifiers) == 1
+    choice.winner.settings["dropout"] += 0.01
+    identifiers.add(freqai_config(session, choice)["freqai"]["identifier"])
+    assert len(identifiers) == 2
+
+
+def test_shares_cannot_be_traded_by_a_bot(done, chosen, tmp_path):
+    with pytest.raises(ConfigError, match="A is no pair such as BTC/USDT"):
+        write_config(done, chosen, tmp_path / "config.json")
+
+
+def test_an_account_that_never_differs_has_no_luck(folder, tmp_path):
+    ranges = {"lightgbm": {"num_leaves": {"min": 2, "max": 8}}}
+    changes = {"portfolio": {"k": 2}}
+    session = search(folder, tmp_path, 2, ranges=ranges, changes=changes)
+    luck = ask_luck(session, choose(session, RUNNER), RUNNER)
+    # Both symbols are always held, as equal weight holds them.
+    assert luck.n_tried == 2
+    assert np.isnan(luck.overfitting) or math.isfinite(luck.overfitting)

@@ -1,0 +1,367 @@
+"""A whole search on made-up candles: trials that are counted, kept and never done twice."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
+from freqai_lstm_plugins.research import jobs as jobs_module
+from freqai_lstm_plugins.research.store import list_entries
+from freqai_lstm_plugins.research.tune import study as study_module
+from freqai_lstm_plugins.research.tune.session import open_session
+from freqai_lstm_plugins.research.tune.storage import (
+    WORKER,
+    default_url,
+    open_storage,
+    requeue,
+    shown,
+)
+from freqai_lstm_plugins.research.tune.study import (
+    BELONGS,
+    REASON,
+    SETTINGS,
+    Search,
+    completed,
+    finished,
+)
+
+from .studies import RANGES, asked, search, write_candles
+
+optuna = pytest.importorskip("optuna")
+for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly"):
+    pytest.importorskip(needed)
+
+LAGS = {"ridge": {"lags": {"choices": [[0], [0, 1], [0, 9]]}, "alpha": {"min": 0.1, "max": 1.0}}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_candles(tmp_path_factory.mktemp("candles"))
+
+
+@pytest.fixture(scope="module")
+def done(folder, tmp_path_factory):
+    return search(folder, tmp_path_factory.mktemp("out"))
+
+
+def tried(session):
+    return [(one.number, one.value, one.user_attrs[SETTINGS]) for one in finished(session.study)]
+
+
+def test_a_study_has_as_many_finished_trials_as_asked_for(done):
+    assert [one.number for one in completed(done.study)] == [0, 1, 2, 3]
+    assert len(done.study.get_trials()) == 4
+
+
+def test_the_defaults_are_the_first_trial(done):
+    first = completed(done.study)[0]
+    # 31 leaves lie outside the range, and are the default all the same.
+    assert first.user_attrs[SETTINGS] == {"num_leaves": 31, "learning_rate": 0.05}
+    # The sampler learns of what it could have drawn.
+    assert first.params == {"learning_rate": 0.05}
+
+
+def test_integers_stay_integers_in_the_jobs(done):
+    settings = [entry.metadata["settings"] for entry in list_entries(done.task.started.out)]
+    assert {type(one["num_leaves"]) for one in settings} == {int}
+    assert {one["n_estimators"] for one in settings} == {8}
+
+
+def test_a_score_is_the_mean_rank_correlation_of_all_folds_and_symbols(done):
+    trial = completed(done.study)[1]
+    wanted = trial.user_attrs[SETTINGS]
+    entries = [
+        entry
+        for entry in list_entries(done.task.started.out)
+        if wanted.items() <= entry.metadata["settings"].items()
+    ]
+    assert len(entries) == 4
+    figures = [entry.metadata["metrics"]["rank_ic"] for entry in entries]
+    assert trial.value == pytest.approx(np.mean(figures))
+
+
+def test_a_search_goes_on_where_it_ended(done, folder, tmp_path):
+    search(folder, tmp_path, 2)
+    again = search(folder, tmp_path, 4)
+    assert tried(again) == tried(done)
+
+
+def test_a_finished_search_computes_nothing(done, folder, monkeypatch):
+    monkeypatch.setattr(study_module, "evaluate", lambda *_, **__: pytest.fail("tried again"))
+    assert tried(search(folder, done.asked.out, 4)) == tried(done)
+
+
+def test_another_seed_tries_something_else(done, folder, tmp_path):
+    other = search(folder, tmp_path, 4, how=Search(seed=1))
+    assert tried(other)[0] == tried(done)[0]
+    assert tried(other)[1:] != tried(done)[1:]
+
+
+def test_settings_seen_before_are_answered_from_the_store(folder, tmp_path, monkeypatch):
+    computed = []
+    real = jobs_module._compute
+    monkeypatch.setattr(
+        jobs_module, "_compute", lambda job, *rest: computed.append(job) or real(job, *rest)
+    )
+    ranges = {"lightgbm": {"num_leaves": {"choices": [3, 31]}}}
+    session = search(folder, tmp_path, 6, ranges=ranges)
+    assert len(finished(session.study)) == 6
+    # Two settings, two folds, two symbols.
+    assert len(computed) == 8
+
+
+def test_a_trial_that_fails_is_told_and_the_search_goes_on(folder, tmp_path):
+    session = search(folder, tmp_path, 7, model="ridge", ranges=LAGS)
+    failed = [one for one in finished(session.study) if REASON in one.user_attrs]
+    assert 0 < len(failed) < 7
+    assert {tuple(one.user_attrs[SETTINGS]["lags"]) for one in failed} == {(0, 9)}
+    assert all("lag 9 lies outside windows" in one.user_attrs[REASON] for one in failed)
+    assert all(one.value is None for one in failed)
+
+
+def test_five_failures_at_the_start_end_the_search(folder, tmp_path):
+    changes = {"models": {"ridge": {"lags": [9]}}}
+    ranges = {"ridge": {"alpha": {"min": 0.1, "max": 1.0}}}
+    with pytest.raises(TrainingError, match="first 5 trials all failed.*lag 9 lies outside"):
+        search(folder, tmp_path, 9, model="ridge", ranges=ranges, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ({"objective": "loss"}, "objective.name was 'rank_ic' and is 'loss'"),
+        ({"share": 0.3}, "holdout.share was 0.2 and is 0.3"),
+        ({"changes": {"seeds": [5]}}, r"seeds.all was \[1, 2\] and is \[5\]"),
+        (
+            {"ranges": {"lightgbm": {"num_leaves": {"min": 2, "max": 9}}}},
+            "ranges.learning_rate was .* and is None; ranges.num_leaves was .* 'max': 9",
+        ),
+    ],
+)
+def test_a_study_of_something_else_is_refused(done, folder, others, said):
+    with pytest.raises(ConfigError, match=said):
+        open_session(asked(folder, done.asked.out, **others))
+
+
+def test_without_ranges_a_study_keeps_its_own(done, folder):
+    wanted = asked(folder, done.asked.out)
+    session = open_session(type(wanted)(wanted.experiment, "lightgbm", wanted.out))
+    assert session.ranges == done.ranges
+    assert session.cut == done.cut
+
+
+def test_a_study_that_is_not_there_is_not_made_to_choose_from(folder, tmp_path):
+    with pytest.raises(ConfigError, match="no study 'lightgbm' to choose from"):
+        open_session(asked(folder, tmp_path), may_create=False)
+
+
+@pytest.mark.parametrize("objective", ["loss", "sharpe"])
+def test_other_objectives_rank_trials_too(folder, tmp_path, objective):
+    session = search(folder, tmp_path, 2, objective=objective)
+    values = [one.value for one in completed(session.study)]
+    assert len(values) == 2
+    assert np.isfinite(values).all()
+    if objective == "loss":
+        # Hardly better than the forecast zero, whose error is 1.
+        assert all(-1.3 < value < -0.7 for value in values)
+
+
+@pytest.mark.parametrize("sampler", ["gp", "random", "grid"])
+def test_other_samplers_search_too(folder, tmp_path, sampler):
+    session = search(folder, tmp_path, 3, how=Search(sampler=sampler))
+    assert len(finished(session.study)) == 3
+
+
+def test_a_grid_ends_when_it_is_done(folder, tmp_path):
+    ranges = {"lightgbm": {"num_leaves": {"choices": [2, 3]}}}
+    session = search(folder, tmp_path, 9, ranges=ranges, how=Search(sampler="grid"))
+    # The defaults, and each value once.
+    found = [settings["num_leaves"] for _, _, settings in tried(session)]
+    assert found[0] == 31
+    assert sorted(found[1:]) == [2, 3]
+
+
+def test_a_bad_trial_ends_early_and_the_defaults_never(tmp_path):
+    folder = write_candles(tmp_path / "data", "ABCDEFGH", signal=True)
+    ranges = {"lightgbm": {"min_child_samples": {"choices": [20, 100000]}}}
+    session = search(
+        folder, tmp_path / "out", 6, ranges=ranges, how=Search("random", pruner="wilcoxon")
+    )
+    by_value = {True: [], False: []}
+    for one in finished(session.study):
+        is_bad = one.user_attrs[SETTINGS]["min_child_samples"] == 100000
+        by_value[is_bad].append(one.state)
+    states = optuna.trial.TrialState
+    assert set(by_value[False]) == {states.COMPLETE}
+    assert set(by_value[True]) == {states.PRUNED}
+
+
+def begin(session, process=None):
+    """Begin a trial as a worker does, in this process or in one that is named."""
+    with warnings.catch_warnings():
+        # A heartbeat goes with a search, which there is none of here.
+        warnings.simplefilter("ignore", UserWarning)
+        trial = session.study.ask()
+    trial.set_user_attr(WORKER, [socket.gethostname(), process or os.getpid()])
+    return trial
+
+
+def dead_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize("kept_default", [True, False])
+def test_what_a_dead_worker_left_is_done_by_another(folder, tmp_path, kept_default):
+    session = open_session(asked(folder, tmp_path))
+    if kept_default:
+        session.study.enqueue_trial({"learning_rate": 0.05}, user_attrs={"defaults": True})
+    begin(session, dead_process())
+    search(folder, tmp_path, 3)
+    trials = session.study.get_trials()
+    assert trials[0].state == optuna.trial.TrialState.FAIL
+    assert [one.number for one in finished(session.study)] == [1, 2, 3]
+    defaults = [one for one in finished(session.study) if one.user_attrs.get("defaults")]
+    assert len(defaults) == 1
+
+
+def test_a_worker_waits_for_the_last_trial_of_another(folder, tmp_path):
+    session = search(folder, tmp_path, 2)
+    other = begin(session)
+    begun = time.monotonic()
+
+    def tell_late():
+        time.sleep(1.0)
+        session.study.tell(other.number, 0.5)
+
+    thread = threading.Thread(target=tell_late)
+    thread.start()
+    search(folder, tmp_path, 3)
+    assert time.monotonic() - begun > 1.0
+    thread.join()
+    assert len(session.study.get_trials()) == 3
+
+
+def test_a_worker_that_comes_too_late_withdraws(folder, tmp_path, monkeypatch):
+    session = search(folder, tmp_path, 2)
+    counts = iter([(2, 0)])
+    real = study_module._Worker.count
+
+    def late(self, below=None):
+        # As if another worker had taken the last trial after this one counted.
+        if below is None and (first := next(counts, None)):
+            other = begin(session)
+            threading.Timer(0.7, lambda: session.study.tell(other.number, 0.5)).start()
+            return first
+        return real(self, below)
+
+    monkeypatch.setattr(study_module._Worker, "count", late)
+    search(folder, tmp_path, 3)
+    assert [one.number for one in finished(session.study)] == [0, 1, 2]
+    withdrawn = session.study.get_trials()[3]
+    assert withdrawn.state == optuna.trial.TrialState.FAIL
+    assert SETTINGS not in withdrawn.user_attrs
+
+
+def test_an_interrupted_trial_is_queued_again(done, folder, tmp_path, monkeypatch):
+    real, calls = study_module.evaluate, []
+
+    def interrupted(*arguments, **others):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **others)
+
+    monkeypatch.setattr(study_module, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(folder, tmp_path)
+    monkeypatch.undo()
+    session = search(folder, tmp_path)
+    assert [one.number for one in finished(session.study)] == [0, 1, 3, 4]
+    # The settings that were interrupted are tried, and none is lost.
+    assert tried(session)[2][1:] == tried(done)[2][1:]
+
+
+def test_a_queued_trial_is_nobodys(done):
+    study = optuna.create_study()
+    trial = study.ask()
+    trial.set_user_attr(WORKER, ["elsewhere", 1])
+    trial.set_user_attr("defaults", True)
+    requeue(study, study.get_trials()[0])
+    assert study.get_trials()[1].user_attrs == {"defaults": True}
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "said"),
+    [
+        ("nonsense", ConfigError, "no database address"),
+        ("nosuch://user:secret@host/db", ConfigError, "no database address"),
+        ("sqlite:////proc/no/study.db", DataError, "cannot be opened"),
+    ],
+)
+def test_a_storage_that_is_none_is_said_in_one_line(url, error, said):
+    with pytest.raises(error, match=said) as caught:
+        open_storage(url)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_is_never_shown():
+    assert shown("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+
+
+def test_nobody_listening_is_said_without_the_password():
+    pytest.importorskip("psycopg")
+    with pytest.raises(ConfigError, match="cannot be reached") as caught:
+        open_storage("postgresql+psycopg://me:secret@127.0.0.1:9/db")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_in_place_of_the_folder_is_said(folder, tmp_path):
+    wanted = asked(folder, tmp_path / "out")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be written"):
+        open_session(type(wanted)(wanted.experiment, "lightgbm", tmp_path / "file"))
+
+
+def test_a_study_lies_beside_its_results(done):
+    assert default_url(done.asked.out) == f"sqlite:///{done.asked.out}/study.db"
+    assert (done.asked.out / "study.db").is_file()
+    assert done.study.user_attrs[BELONGS]["ranges"]["num_leaves"] == {"min": 2, "max": 8, "step": 1}
+
+
+def test_a_journal_is_used_when_asked_for(done, folder, tmp_path):
+    session = search(folder, tmp_path, storage=f"journal:{tmp_path / 'journal.log'}")
+    assert tried(session) == tried(done)
+    assert not (tmp_path / "study.db").exists()
+
+
+def test_batches_larger_than_the_data_are_legal(folder, tmp_path):
+    net = {"hidden_size": 4, "num_layers": 1, "max_epochs": 1}
+    session = search(
+        folder,
+        tmp_path,
+        2,
+        model="lstm",
+        ranges={"lstm": {"batch_size": {"min": 4096.0, "max": 8192.0, "step": 4096}}},
+        changes={"models": {"lstm": net}, "seeds": [1]},
+    )
+    assert len(completed(session.study)) == 2
+
+
+def test_ranges_are_checked_before_anything_is_made(folder, tmp_path):
+    wrong = {"lightgbm": {"num_leafs": {"min": 2, "max": 8}}}
+    with pytest.raises(ConfigError, match="Did you mean 'num_leaves'"):
+        open_session(asked(folder, tmp_path, ranges=wrong))
+    assert not (tmp_path / "study.db").exists()
+    assert RANGES["lightgbm"]["num_leaves"]["max"] == 8
