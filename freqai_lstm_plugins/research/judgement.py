@@ -72,7 +72,7 @@ def trading_of(experiment: Experiment, started: Started) -> Trading:
     portfolio, costs = experiment.portfolio, experiment.costs
     rules = Rules(portfolio.can_short, portfolio.settlement, experiment.data.price_limit)
     return Trading(
-        market=_market(started.dataset.checked, rules),
+        market=build_checked_market(started.dataset.checked, rules),
         plan=Positions(
             portfolio.kind,
             experiment.label.horizon,
@@ -86,7 +86,7 @@ def trading_of(experiment: Experiment, started: Started) -> Trading:
     )
 
 
-def _market(checked: Checked, rules: Rules) -> Market:
+def build_checked_market(checked: Checked, rules: Rules) -> Market:
     """Lay the candles side by side, without the return across a row that cannot be right."""
     candles = pd.concat(
         [frame.assign(symbol=symbol) for symbol, frame in checked.candles.items()],

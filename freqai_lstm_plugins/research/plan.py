@@ -113,6 +113,11 @@ def _jobs(
     ]
 
 
+def _never_known(features: pd.DataFrame) -> str:
+    empty = features.columns[features.isna().all()]
+    return f"; {empty[0]} never is" if len(empty) else ""
+
+
 def _usable(
     experiment: Experiment, dataset: Dataset, folds: list[Fold]
 ) -> tuple[dict[int, list[Table]], pd.DataFrame, pd.DataFrame]:
@@ -126,7 +131,10 @@ def _usable(
             rows = fold_rows(fold, frame["date"], frame[KNOWN_AT])
             reason = why_unusable(fold, rows, experiment.features.window)
             if reason is None and not (rows.train & known).any():
-                reason = f"fold {fold.number} has no training row whose features are all known"
+                never = _never_known(frame.loc[rows.train, dataset.feature_names])
+                reason = (
+                    f"fold {fold.number} has no training row whose features are all known{never}"
+                )
             if reason is None:
                 usable[fold.number].append(table)
             else:
