@@ -1,4 +1,4 @@
-"""What an error of the core means in FreqAI: its line, and where to turn the matter there."""
+"""What an error of the core means in FreqAI: the core's line, and which key there answers it."""
 
 from __future__ import annotations
 

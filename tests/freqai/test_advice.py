@@ -61,7 +61,7 @@ def test_a_floor_that_is_none_is_refused_at_the_start(tmp_path, floor):
 def test_a_model_of_other_features_advises_a_new_identifier_once(tmp_path):
     train(make_model(tmp_path), make_frame(200))
     other = make_frame(200).rename(columns={"%-noise": "%-other"})
-    with pytest.raises(OperationalException, match="missing %-noise; not known.* %-other") as told:
+    with pytest.raises(OperationalException, match=r"missing %-noise; not known.* %-other") as told:
         predict(make_model(tmp_path), other)
     assert str(told.value).count("identifier") == 1
     assert str(told.value).endswith("a new freqai.identifier.")
