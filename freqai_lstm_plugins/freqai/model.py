@@ -22,9 +22,9 @@ from torch import nn
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, TrainingError
+from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, StoppedError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER, ROWS, advice_on
-from freqai_lstm_plugins.freqai.frames import require_features, scale_rows
+from freqai_lstm_plugins.freqai.frames import ScaledRows, require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
@@ -112,9 +112,7 @@ class SequenceModel(LiveModel):
         """Turn the net's outputs (N, O) into the columns that the strategy gets."""
         raise NotImplementedError
 
-    def train_pair(
-        self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen
-    ) -> SequenceEstimator:
+    def train_pair(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
         """Train a model for `pair` on a slice of candles.
 
         Raises:
@@ -151,9 +149,7 @@ class SequenceModel(LiveModel):
             plot_importances(model, data["train_windows"], dk, self.features_to_plot)
         return model
 
-    def fit(
-        self, data_dictionary: dict[str, Any], dk: FreqaiDataKitchen, **kwargs: Any
-    ) -> SequenceEstimator:
+    def fit(self, data_dictionary: dict[str, Any], dk: FreqaiDataKitchen, **kwargs: Any) -> Any:
         """Train a net on windows.
 
         Args:
@@ -238,7 +234,7 @@ class SequenceModel(LiveModel):
     def _predict(
         self, unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen
     ) -> tuple[pd.DataFrame, npt.NDArray[np.int_]]:
-        model = self._bound(self.model)
+        model: Any = self.require_usable(self.model)
         require_features(unfiltered_df, dk)
         require_names("labels", dk.label_list, model.label_names_)
         self.require_answers(model)
@@ -246,22 +242,40 @@ class SequenceModel(LiveModel):
         filled_candles = self.settings.windows.filled_candles
         rows = scale_rows(frame, dk, self.window_size, filled_candles)
         require_names("features", rows.names, model.feature_names_in_)
-        has_window = rows.has_window
-        has_window[:n_context] = False
-        outputs = model.predict_outputs(rows.values, has_window, 1 if dk.live else None)
-        # What a net makes of a feature far beyond its training may be no number.
-        has_window &= finite_rows(outputs)
-        pred_df = self.answers(model, outputs[n_context:], has_window[n_context:], dk)
+        rows.has_window[:n_context] = False
+        pred_df, is_answered = self.answer_rows(model, unfiltered_df, rows, n_context, dk)
         # Attributes that the host, and whoever derives a class from its models, may read.
         dk.data_dictionary["prediction_features"] = _without_context(rows.frame, n_context)
         if "di" in dk.feature_pipeline:
             dk.DI_values = dk.feature_pipeline["di"].di_values[n_context:]
         else:
             dk.DI_values = np.zeros(len(pred_df))
-        dk.do_predict = rows.counts[n_context:].astype(np.int_)
+        dk.do_predict = (rows.counts[n_context:] & is_answered).astype(np.int_)
         if dk.live and len(pred_df):
             _log_newest(dk, frame["date"].iloc[-1], pred_df)
         return pred_df, dk.do_predict
+
+    def answer_rows(
+        self,
+        model: Any,
+        frame: pd.DataFrame,
+        rows: ScaledRows,
+        n_context: int,
+        dk: FreqaiDataKitchen,
+    ) -> tuple[pd.DataFrame, BoolArray]:
+        """Return the columns that the strategy gets, and at which rows the model has an answer.
+
+        Args:
+            model: The loaded model.
+            frame: The N candles to predict, labels included where the host knows any.
+            rows: Scaled rows of the context, and of those candles after it.
+            n_context: Rows of the context.
+            dk: FreqAI's data kitchen of the pair.
+        """
+        outputs = model.predict_outputs(rows.values, rows.has_window, 1 if dk.live else None)
+        # What a net makes of a feature far beyond its training may be no number.
+        has_answer = (rows.has_window & finite_rows(outputs))[n_context:]
+        return self.answers(model, outputs[n_context:], has_answer, dk), has_answer
 
     def _has_window(self, frame: pd.DataFrame, usable: BoolArray) -> BoolArray:
         """Tell at which candles of `frame` a full window of usable candles ends."""
@@ -336,8 +350,12 @@ class SequenceModel(LiveModel):
 
     def _after_epoch(self, epoch: Epoch) -> None:
         self._log_to_tensorboard(epoch)
+        self.stop_if_asked(epoch)
+
+    def stop_if_asked(self, epoch: Epoch) -> None:
+        """Raise StoppedError where the bot is being stopped."""
         if self._stop_event.is_set():
-            raise TrainingError(
+            raise StoppedError(
                 f"The bot is stopped, so the training was given up after epoch {epoch.number}; the "
                 f"former model stays."
             )

@@ -74,17 +74,18 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
     ) -> pd.DataFrame:
         """Return the labels in their own units, with the ends of their intervals."""
         points = np.where(has_window[:, None], model.points(outputs), model.target_mean)
-        frame = _unscaled(points, dk)
+        frame = unscaled(points, dk)
         if model.calibration is None:
             return frame
         # A label pipeline may turn the order round.
-        ends = [_unscaled(values, dk) for values in model.bounds(outputs)]
+        ends = [unscaled(values, dk) for values in model.bounds(outputs)]
         for label in dk.label_list:
             both = np.sort(np.column_stack([end[label] for end in ends]), axis=1)
             frame[f"{label}_lower"], frame[f"{label}_upper"] = both[:, 0], both[:, 1]
         return frame
 
 
-def _unscaled(values: npt.NDArray[np.floating], dk: FreqaiDataKitchen) -> pd.DataFrame:
+def unscaled(values: npt.NDArray[np.floating], dk: FreqaiDataKitchen) -> pd.DataFrame:
+    """Turn predictions (N, K) of what was trained on back into the labels' own units."""
     frame, _, _ = dk.label_pipeline.inverse_transform(values)
     return frame

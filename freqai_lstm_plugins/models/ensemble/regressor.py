@@ -58,7 +58,7 @@ class EnsembleFitted:
         schema: Names of features and labels.
         target_mean: (K,) mean training target.
         failures: Why a member was left out, by its name.
-        last_time: Number of the training slice's last candle; None where rows bear no times.
+        last_time: Number of the training slice's last candle; None where nobody said.
     """
 
     members: list[Member]
@@ -83,6 +83,19 @@ class EnsemblePredictions(Predictions):
     members: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0)))
     weights: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0)))
     disagreement: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+
+    def tail(self, n_rows: int) -> EnsemblePredictions:
+        """Return the last rows alone."""
+        start = len(self.point) - n_rows
+        return EnsemblePredictions(
+            self.point[start:],
+            None if self.lower is None else self.lower[start:],
+            None if self.upper is None else self.upper[start:],
+            None,
+            self.members[start:],
+            self.weights[start:],
+            self.disagreement[start:],
+        )
 
 
 @dataclass(frozen=True)
@@ -129,12 +142,15 @@ class EnsembleRegressor:
         self.fitted: EnsembleFitted | None = None
         check_members(self.members, self.config, window)
 
-    def fit_windows(self, data: Prepared, *, on_epoch: OnEpoch | None = None) -> Self:
+    def fit_windows(
+        self, data: Prepared, *, on_epoch: OnEpoch | None = None, last_time: int | None = None
+    ) -> Self:
         """Weigh members by out-of-fold forecasts, then train them on the whole slice.
 
         Args:
             data: Windows of the slice; those of `data.valid` only stop members early.
             on_epoch: Called after each pass of each member, those of the folds too.
+            last_time: Number of the slice's last candle, for whoever asks the file for it.
 
         Raises:
             TrainingError: No member could be trained.
@@ -157,7 +173,7 @@ class EnsembleRegressor:
             data.schema,
             data.train.targets.double().mean(dim=0).tolist(),
             failures,
-            None if data.times is None else int(data.times.max()),
+            last_time,
         )
         return self
 

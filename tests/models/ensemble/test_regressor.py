@@ -397,9 +397,9 @@ def test_a_label_known_later_than_usual_counts_from_then(follower):
     np.testing.assert_allclose(found[700], expected[670], atol=1e-9)
 
 
-def test_the_file_holds_the_last_candle_of_the_training(follower):
-    model, data, _ = follower
-    assert model.require_fitted().last_time == 1000 + len(data.train.rows) - 1
+def test_the_file_holds_the_last_candle_of_the_training(data):
+    model = ensemble().fit_windows(data, last_time=1234)
+    assert EnsembleRegressor.from_state(model.to_state()).require_fitted().last_time == 1234
 
 
 def test_labels_that_are_all_missing_leave_the_weights(follower):

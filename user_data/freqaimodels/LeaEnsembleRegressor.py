@@ -1,0 +1,1 @@
+../../freqai_lstm_plugins/freqaimodels/LeaEnsembleRegressor.py
