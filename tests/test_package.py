@@ -80,7 +80,9 @@ def test_every_package_of_an_extra_is_pinned():
         if "==" in line
     }
     for needs in [project()["dependencies"], *project()["optional-dependencies"].values()]:
-        names = {re.split(r"[\[><=]", need)[0].lower().replace("_", "-") for need in needs}
+        # What names one version is pinned by that, such as qlib, which is never installed beside.
+        open_needs = [need for need in needs if "==" not in need]
+        names = {re.split(r"[\[><=]", need)[0].lower().replace("_", "-") for need in open_needs}
         assert names - pinned <= {"freqai-lstm-plugins"}
 
 

@@ -8,7 +8,6 @@ that reach into a later part train nothing, and scaling is fitted on training ro
 from __future__ import annotations
 
 import dataclasses
-import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 import pandas as pd
 from qlib.data.dataset import DatasetH, TSDatasetH
 from qlib.data.dataset.weight import Reweighter
+from qlib.log import get_module_logger
 from qlib.model.base import ModelFT
 from qlib.workflow import R
 
@@ -53,7 +53,7 @@ from freqai_lstm_plugins.qlib.rows import panel_of
 from freqai_lstm_plugins.qlib.settings import log_needless, translated
 from freqai_lstm_plugins.training.history import Epoch
 
-logger = logging.getLogger(__name__)
+logger = get_module_logger("SequenceModel")
 
 DEFAULT_STEP_LEN = 20
 """W on a dataset that names none: that of qlib's own recurrent baselines on Alpha158."""
@@ -346,7 +346,8 @@ def _prepared(
 
 
 def _log_epoch(epoch: Epoch) -> None:
-    logger.info("epoch %d: train %s, valid %s", epoch.number, epoch.train_loss, epoch.valid_loss)
+    losses = ", ".join(f"{name} {loss:.6f}" for name, loss in _losses(epoch).items())
+    logger.info(f"epoch {epoch.number}: {losses} ({epoch.seconds:.1f} s)")
 
 
 def _tell(epochs: list[Epoch], evals_result: dict[str, Any] | None) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch
+from qlib.log import get_module_logger
 
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.catalogue import TABULAR
 from freqai_lstm_plugins.nets import NETS
 
-logger = logging.getLogger(__name__)
+logger = get_module_logger("SequenceModel")
 
 # qlib's names of settings -> ours, for nets and for trees.
 _NET_ALIASES = {"lr": "learning_rate", "early_stop": "patience", "rnn_type": "cell_type"}

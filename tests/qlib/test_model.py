@@ -345,9 +345,10 @@ def test_a_wrong_setting_is_named(settings, message):
 
 
 def test_what_a_setting_does_not_do_is_said(caplog):
-    caplog.set_level("INFO", logger="freqai_lstm_plugins")
-    SequenceModel(d_feat=20)
+    caplog.set_level("INFO", logger="qlib")
+    fitted(d_feat=20)
     assert "d_feat = 20 is not used: the dataset says how many" in caplog.text
+    assert "epoch 2: train " in caplog.text
 
 
 def test_labels_of_unknown_reach_ask_for_it():
