@@ -114,7 +114,9 @@ def test_noise_in_the_holdout_changes_no_trial_and_not_the_winner(done, chosen, 
     noisy = write_candles(tmp_path / "data", noise_after=N - done.cut.n_bars)
     session = search(noisy, tmp_path / "out")
     known = [(one.value, one.params, one.user_attrs["settings"]) for one in completed(done.study)]
-    found = [(one.value, one.params, one.user_attrs["settings"]) for one in completed(session.study)]
+    found = [
+        (one.value, one.params, one.user_attrs["settings"]) for one in completed(session.study)
+    ]
     assert found == known
     winner = choose(session, RUNNER).winner
     assert (winner.number, winner.worth.score) == (chosen.winner.number, chosen.winner.worth.score)
@@ -253,7 +255,8 @@ def test_the_config_is_one_that_freqtrade_accepts(pairs, tmp_path):
         "model_kwargs": {"hidden_size": 4, "num_layers": 1, "dropout": settings["dropout"]},
         "trainer_kwargs": {"max_epochs": 1},
     }
-    validate_config_schema({**config, "runmode": RunMode.BACKTEST})
+    # As freqtrade checks a file, before the strategy adds its own.
+    validate_config_schema({**config, "runmode": RunMode.BACKTEST}, preliminary=True)
     written = {**config, "user_data_dir": str(path.parent), "original_config": config}
     read = read_settings(written, "lstm")
     assert (read.window, read.train.max_epochs) == (settings["window"], 1)

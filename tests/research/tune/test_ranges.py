@@ -135,7 +135,9 @@ def test_lists_may_be_chosen_from():
 
 
 def test_a_value_is_fixed():
-    ranges = parse_ranges({"alpha": {"min": 0.1, "max": 1}, "lags": {"value": [0, 1]}}, "ridge", "r")
+    ranges = parse_ranges(
+        {"alpha": {"min": 0.1, "max": 1}, "lags": {"value": [0, 1]}}, "ridge", "r"
+    )
     assert ranges["lags"] == Choices("lags", ([0, 1],))
     found = drawn(ranges, 5)
     assert all(one["lags"] == [0, 1] for one in found)
@@ -147,7 +149,11 @@ def test_a_value_is_fixed():
         ("hidden_size", {"min": 64, "max": 32}, r"min = 64 is above max = 32: swap them"),
         ("lr", {"min": 0, "max": 1, "log": True}, r"log needs a min above 0, not 0"),
         ("lr", {"min": -1, "max": 1, "log": True}, r"log needs a min above 0, not -1"),
-        ("hidden_size", {"min": 32, "max": 100, "step": 16}, r"never reach max = 100; .* 96, .* 112"),
+        (
+            "hidden_size",
+            {"min": 32, "max": 100, "step": 16},
+            r"never reach max = 100; .* 96, .* 112",
+        ),
         ("hidden_size", {"min": 32, "max": 64, "step": 0}, r"step must be above 0, not 0"),
         ("hidden_size", {"min": 32, "max": 64, "step": 64}, r"never reach max = 64"),
         ("hidden_size", {"min": True, "max": 64}, r"min must be a number, not True"),
