@@ -174,8 +174,8 @@ def run_trials(
             if patience <= 0:
                 reason = " ".join(str(error).split())[:120]
                 raise DataError(
-                    f"The study's storage has not answered for {OUTAGE_SECONDS} seconds ({reason}). "
-                    f"Run the same command again when it does: what is finished is kept."
+                    f"The study's storage has not answered for {OUTAGE_SECONDS} seconds "
+                    f"({reason}). Run the same command again when it does: what is finished is kept."
                 ) from error
             time.sleep(RETRY_SECONDS)
 

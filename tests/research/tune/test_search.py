@@ -131,7 +131,7 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(folder, tmp_path):
 def test_five_failures_at_the_start_end_the_search(folder, tmp_path):
     changes = {"models": {"ridge": {"lags": [9]}}}
     ranges = {"ridge": {"alpha": {"min": 0.1, "max": 1.0}}}
-    with pytest.raises(TrainingError, match="first 5 trials all failed.*lag 9 lies outside"):
+    with pytest.raises(TrainingError, match=r"first 5 trials all failed.*lag 9 lies outside"):
         search(folder, tmp_path, 9, model="ridge", ranges=ranges, changes=changes)
 
 
