@@ -81,7 +81,8 @@ def open_session(asked: Asked, *, may_create: bool = True) -> Session:
     """
     experiment, model = asked.experiment, asked.model
     kind = str(section_of(experiment, model)["kind"])
-    settings_classes(kind)
+    if not settings_classes(kind):
+        raise ConfigError(f"{kind} has no settings, so there is nothing to tune.")
     if asked.objective not in (None, *OBJECTIVES):
         raise ConfigError(f"--objective {asked.objective!r} is none of {', '.join(OBJECTIVES)}.")
     try:

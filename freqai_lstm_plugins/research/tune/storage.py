@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import logging
 import os
+import random
 import socket
 import time
 import warnings
@@ -20,8 +22,11 @@ from typing import Any
 
 from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
 
+logger = logging.getLogger(__name__)
+
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 30
+OPENINGS = 10
 JOURNAL = "journal:"
 WORKER, DEFAULT_TRIAL = "worker", "defaults"
 
@@ -85,18 +90,11 @@ def open_storage(url: str) -> Any:
     """
     if url.startswith(JOURNAL):
         return _open_journal(Path(url.removeprefix(JOURNAL)))
-    optuna = load_optuna()
+    load_optuna()
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     try:
-        with quiet():
-            return optuna.storages.RDBStorage(
-                url,
-                engine_kwargs=_engine_options(url),
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=requeue,
-            )
+        return _open_database(url)
     except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(
             f"--storage {shown(url)} is no database address: write sqlite:///out/study.db or "
@@ -106,6 +104,36 @@ def open_storage(url: str) -> Any:
         raise MissingExtraError("psycopg", "tune-server", "A study in PostgreSQL") from error
     except SQLAlchemyError as error:
         raise _unreachable(url, error) from error
+
+
+def _open_database(url: str) -> Any:
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for _ in range(OPENINGS):
+        try:
+            with quiet():
+                return load_optuna().storages.RDBStorage(
+                    url,
+                    engine_kwargs=_engine_options(url),
+                    heartbeat_interval=HEARTBEAT_SECONDS,
+                    grace_period=GRACE_SECONDS,
+                    heartbeat_stale_trial_callback=requeue,
+                )
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            # Another worker made the same tables at the same time, and now they are there.
+            is_race = isinstance(error, IntegrityError) or "already exists" in str(error)
+            if not is_race:
+                raise
+            last = error
+            time.sleep(random.uniform(0.1, 1.0))
+    raise last
+
+
+def outages() -> tuple[type[Exception], ...]:
+    """Return the errors by which a database tells that it does not answer."""
+    from sqlalchemy.exc import DBAPIError
+
+    return (DBAPIError, load_optuna().exceptions.StorageInternalError)
 
 
 def _engine_options(url: str) -> dict[str, Any]:
@@ -129,14 +157,35 @@ def _unreachable(url: str, error: Exception) -> ConfigError | DataError:
 
 def _open_journal(path: Path) -> Any:
     optuna = load_optuna()
-    from optuna.storages.journal import JournalFileBackend
+    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileSymlinkLock(str(path))
         with quiet():
-            return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+            _set_cut_tail_aside(path, lock)
+            return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except (OSError, ValueError) as error:
         raise DataError(f"The journal {path} cannot be opened ({error}).") from error
+
+
+def _set_cut_tail_aside(path: Path, lock: Any) -> None:
+    """Take a last line that a crash cut off out of a journal, which nobody could read with it."""
+    if not path.is_file():
+        return
+    lock.acquire()
+    try:
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole == len(content):
+            return
+        aside = path.with_name(f"{path.name}.cut-{time.time_ns()}")
+        aside.write_bytes(content[whole:])
+        # In place, for others may hold the file open and add to it after us.
+        os.truncate(path, whole)
+    finally:
+        lock.release()
+    logger.warning("%s ended in the middle of a line, which now lies in %s.", path, aside)
 
 
 def worker_name() -> list[Any]:
@@ -156,7 +205,10 @@ def requeue(study: Any, trial: Any) -> None:
 
 
 def queue_lost_trials(study: Any) -> None:
-    """Queue anew what dead workers left running."""
+    """Queue anew what dead workers left running, and this one where its database went away.
+
+    To be called while this process runs no trial.
+    """
     optuna = load_optuna()
     with quiet():
         optuna.storages.fail_stale_trials(study)
@@ -175,6 +227,8 @@ def _is_lost(trial: Any) -> bool:
     if worker is None:
         started = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna writes it
         return time.time() - started.timestamp() > GRACE_SECONDS
+    if worker == worker_name():
+        return True
     host, process = worker
     if host != socket.gethostname():
         return False

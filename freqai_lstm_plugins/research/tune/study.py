@@ -33,6 +33,7 @@ from freqai_lstm_plugins.research.tune.storage import (
     DEFAULT_TRIAL,
     WORKER,
     load_optuna,
+    outages,
     queue_lost_trials,
     quiet,
     requeue,
@@ -42,6 +43,7 @@ from freqai_lstm_plugins.research.tune.storage import (
 BELONGS, SETTINGS, REASON = "belongs to", "settings", "reason"
 FIRST_FAILURES = 5
 POLL_SECONDS = 0.5
+RETRY_SECONDS, OUTAGE_SECONDS = 2, 120
 
 SamplerName: TypeAlias = Literal["tpe", "gp", "random", "grid"]
 PrunerName: TypeAlias = Literal["none", "wilcoxon"]
@@ -153,37 +155,61 @@ def run_trials(
     """Make trials until the study has `n_trials`, beside any other workers.
 
     Raises:
+        DataError: The storage stopped answering.
         TrainingError: The first five trials all failed.
         KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
     """
-    optuna = load_optuna()
     worker = _Worker(study, task, ranges, n_trials, search, runner)
     with quiet():
         study.sampler = _sampler(ranges, search)
         study.pruner = _pruner(search)
+    patience = OUTAGE_SECONDS
     while True:
-        queue_lost_trials(study)
-        n_finished, n_running = worker.count()
-        if n_finished >= n_trials:
-            return
-        if n_finished + n_running >= n_trials:
-            # One of those that run may die, and then this worker is needed.
-            time.sleep(POLL_SECONDS)
-            continue
-        _queue_defaults(study, task, ranges)
-        worker.number = -1
-        with quiet():
-            if search.sampler == "grid" and _is_exhausted(study, worker):
+        try:
+            if _step(worker, on_trial):
                 return
-            try:
-                study.optimize(worker, n_trials=1, catch=(FreqaiLSTMError, _WithdrawnError))
-            except KeyboardInterrupt:
-                worker.give_back()
-                raise
-            except optuna.exceptions.UpdateFinishedTrialError:
-                # This process slept so long that another one took over.
-                continue
-        _tell(study, worker, on_trial)
+            patience = OUTAGE_SECONDS
+        except outages() as error:
+            patience -= RETRY_SECONDS
+            if patience <= 0:
+                reason = " ".join(str(error).split())[:120]
+                raise DataError(
+                    f"The study's storage has not answered for {OUTAGE_SECONDS} seconds "
+                    f"({reason}). Run the same command again when it does: what is finished is kept."
+                ) from error
+            time.sleep(RETRY_SECONDS)
+
+
+def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
+    """Make a trial, or wait for others to make theirs.
+
+    Returns:
+        Whether there is nothing left to do.
+    """
+    study, search = worker.study, worker.search
+    queue_lost_trials(study)
+    n_finished, n_running = worker.count()
+    if n_finished >= worker.n_trials:
+        return True
+    if n_finished + n_running >= worker.n_trials:
+        # One of those that run may die, and then this worker is needed.
+        time.sleep(POLL_SECONDS)
+        return False
+    _queue_defaults(study, worker.task, worker.ranges)
+    worker.number = -1
+    with quiet():
+        if search.sampler == "grid" and _is_exhausted(study, worker):
+            return True
+        try:
+            study.optimize(worker, n_trials=1, catch=(FreqaiLSTMError, _WithdrawnError))
+        except KeyboardInterrupt:
+            worker.give_back()
+            raise
+        except load_optuna().exceptions.UpdateFinishedTrialError:
+            # This process slept so long that another one took over.
+            return False
+    _tell(study, worker, on_trial)
+    return False
 
 
 def _tell(study: Any, worker: _Worker, on_trial: OnTrial | None) -> None:

@@ -87,3 +87,8 @@ def search(folder, out, n_trials=4, *, how=None, on_trial=None, **others):
         on_trial=on_trial,
     )
     return session
+
+
+def work(folder, out, n_trials, others):
+    """Be a worker in a process of its own."""
+    search(folder, out, n_trials, **others)

@@ -255,7 +255,8 @@ def test_the_config_is_one_that_freqtrade_accepts(pairs, tmp_path):
         "model_kwargs": {"hidden_size": 4, "num_layers": 1, "dropout": settings["dropout"]},
         "trainer_kwargs": {"max_epochs": 1},
     }
-    validate_config_schema({**config, "runmode": RunMode.BACKTEST})
+    # As freqtrade checks a file, before the strategy adds its own.
+    validate_config_schema({**config, "runmode": RunMode.BACKTEST}, preliminary=True)
     written = {**config, "user_data_dir": str(path.parent), "original_config": config}
     read = read_settings(written, "lstm")
     assert (read.window, read.train.max_epochs) == (settings["window"], 1)

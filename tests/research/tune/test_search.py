@@ -131,7 +131,7 @@ def test_a_trial_that_fails_is_told_and_the_search_goes_on(folder, tmp_path):
 def test_five_failures_at_the_start_end_the_search(folder, tmp_path):
     changes = {"models": {"ridge": {"lags": [9]}}}
     ranges = {"ridge": {"alpha": {"min": 0.1, "max": 1.0}}}
-    with pytest.raises(TrainingError, match="first 5 trials all failed.*lag 9 lies outside"):
+    with pytest.raises(TrainingError, match=r"first 5 trials all failed.*lag 9 lies outside"):
         search(folder, tmp_path, 9, model="ridge", ranges=ranges, changes=changes)
 
 
@@ -206,12 +206,12 @@ def test_a_bad_trial_ends_early_and_the_defaults_never(tmp_path):
 
 
 def begin(session, process=None):
-    """Begin a trial as a worker does, in this process or in one that is named."""
+    """Begin a trial as another worker does: the parent of this process, or one that is named."""
     with warnings.catch_warnings():
         # A heartbeat goes with a search, which there is none of here.
         warnings.simplefilter("ignore", UserWarning)
         trial = session.study.ask()
-    trial.set_user_attr(WORKER, [socket.gethostname(), process or os.getpid()])
+    trial.set_user_attr(WORKER, [socket.gethostname(), process or os.getppid()])
     return trial
 
 
@@ -344,6 +344,24 @@ def test_a_journal_is_used_when_asked_for(done, folder, tmp_path):
     session = search(folder, tmp_path, storage=f"journal:{tmp_path / 'journal.log'}")
     assert tried(session) == tried(done)
     assert not (tmp_path / "study.db").exists()
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(DataError, match="cannot be opened"):
+        open_storage(f"journal:{path / 'journal.log'}")
+
+
+def test_a_cut_last_line_of_a_journal_is_set_aside(folder, tmp_path, caplog):
+    path = tmp_path / "journal.log"
+    before = tried(search(folder, tmp_path, 2, storage=f"journal:{path}"))
+    with path.open("ab") as stream:
+        stream.write(b'{"op_code":5,"work')
+    again = search(folder, tmp_path, 3, storage=f"journal:{path}")
+    assert tried(again)[:2] == before
+    assert len(tried(again)) == 3
+    assert "ended in the middle of a line" in caplog.text
+    assert [one.read_bytes() for one in tmp_path.glob("journal.log.cut-*")] == [
+        b'{"op_code":5,"work'
+    ]
 
 
 def test_batches_larger_than_the_data_are_legal(folder, tmp_path):

@@ -1,0 +1,126 @@
+"""What a search finds where there is nothing to find, and where there is something."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from freqai_lstm_plugins.research import jobs as jobs_module
+from freqai_lstm_plugins.research.tune.choice import ask_luck, choose, open_holdout
+from freqai_lstm_plugins.research.tune.objective import Runner
+from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, Search, best_of, finished
+
+from .studies import search, write_candles
+
+pytest.importorskip("optuna")
+for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly", "jinja2"):
+    pytest.importorskip(needed)
+
+RUNNER = Runner()
+SEEDS = range(20)
+# Settings that change what is forecast, and not only how strongly.
+LUCKY = {
+    "ridge": {
+        "lags": {"choices": [[0], [0, 1], [0, 2], [0, 3], [0, 4], [1], [2], [3], [4], [1, 3]]},
+        "alpha": {"min": 0.001, "max": 10.0, "log": True},
+    },
+    "lightgbm": {
+        "num_leaves": {"min": 2, "max": 16},
+        "lr": {"min": 0.01, "max": 0.5, "log": True},
+        "min_child_samples": {"min": 5, "max": 60},
+    },
+}
+
+
+def test_a_purge_removed_by_hand_is_noticed(tmp_path, monkeypatch):
+    folder = write_candles(tmp_path / "data")
+    real = jobs_module.split_rows
+
+    def leaky(fold, frame):
+        rows = real(fold, frame)
+        rows.train[np.flatnonzero(rows.valid)[0] - 1] = True
+        return rows
+
+    monkeypatch.setattr(jobs_module, "split_rows", leaky)
+    session = search(folder, tmp_path / "out", 2)
+    reasons = [one.user_attrs[REASON] for one in finished(session.study)]
+    assert len(reasons) == 2
+    assert all("has a label that is known at" in reason for reason in reasons)
+
+
+def write_planted(folder, lag, n=700):
+    """Write random walks whose returns repeat those of `lag` bars before."""
+    folder.mkdir()
+    for number, symbol in enumerate("AB"):
+        rng = np.random.default_rng([7, number])
+        steps = rng.normal(size=n) * 0.01
+        for row in range(lag, n):
+            steps[row] = 0.9 * steps[row - lag] + 0.4 * steps[row]
+        close = 100 * np.exp(np.cumsum(steps))
+        opened = np.concatenate([[100], close[:-1]])
+        frame = pd.DataFrame(
+            {
+                "date": pd.date_range("2020-01-01", periods=n, freq="h").astype(str),
+                "open": opened,
+                "high": np.maximum(opened, close) * 1.001,
+                "low": np.minimum(opened, close) * 0.999,
+                "close": close,
+                "volume": rng.uniform(1e3, 2e3, n),
+                "%-return": np.diff(np.log(close), prepend=np.log(100)),
+            }
+        )
+        frame.to_csv(folder / f"{symbol}.csv", index=False)
+    return folder
+
+
+def test_a_search_over_windows_finds_what_only_the_long_one_sees(tmp_path):
+    # What comes next is the return of 47 bars ago, the oldest row of a window of 48.
+    folder = write_planted(tmp_path / "data", lag=48)
+    session = search(
+        folder,
+        tmp_path / "out",
+        7,
+        model="ridge",
+        ranges={"ridge": {"window": {"choices": [12, 24, 48]}, "alpha": {"value": 0.01}}},
+        changes={
+            "seeds": [1],
+            "features": {"sets": ["columns"], "window": 12},
+            "label": {"horizon": 1},
+            "models": {"ridge": {"lags": [0, 11, 23, 47]}},
+        },
+    )
+    best = best_of(session.study)
+    assert best.user_attrs[SETTINGS]["window"] == 48
+    assert best.value > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["ridge", "lightgbm"])
+def test_on_labels_without_a_signal_the_winner_is_told_to_be_luck(tmp_path, model):
+    holds_zero, overfitting, deflated, lead = [], [], [], []
+    for seed in SEEDS:
+        folder = write_candles(tmp_path / f"data{seed}", "ABC", n=500, seed=seed)
+        changes = {"models": {model: {} if model == "ridge" else {"n_estimators": 15}}}
+        session = search(
+            folder,
+            tmp_path / f"out{seed}",
+            12,
+            model=model,
+            ranges=LUCKY,
+            changes={**changes, "seeds": [1], "portfolio": {"k": 1}},
+            how=Search("random", seed=seed),
+        )
+        choice = choose(session, RUNNER)
+        luck = ask_luck(session, choice, RUNNER)
+        lines = open_holdout(session, choice, RUNNER).judgement.comparisons
+        line = lines[(lines["model"] == "tuned") & (lines["against"] == "defaults")].iloc[0]
+        holds_zero.append(line["lower"] <= 1e-12 and line["upper"] >= -1e-12)
+        overfitting.append(luck.overfitting)
+        deflated.append(luck.deflated_sharpe)
+        lead.append(best_of(session.study).value)
+    assert sum(holds_zero) >= 17
+    assert 0.3 < np.nanmean(overfitting) < 0.7
+    assert np.nanmean(np.array(deflated) < 0.95) >= 0.9
+    # The search's own best looks good all the while.
+    assert np.mean(np.array(lead) > 0) >= 0.9
