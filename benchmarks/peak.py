@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+from benchmarks.comparison import compare_quickly
 from benchmarks.data import made_up, new_net
 from benchmarks.host import made_up_frame
 from benchmarks.peers import builtin_trainer, train_builtin
@@ -179,12 +180,23 @@ def alpha158(rows: int) -> Peak:
     return measure(lambda: features.alpha158(frame))
 
 
+def compare(symbols: int, bars: int, folds: int) -> Peak:
+    """Compare models, and tell all that the process had in use at most, as a user sees it."""
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        (place / "first").mkdir()
+        compare_quickly(place / "first", 2, bars, folds)
+        found = measure(lambda: compare_quickly(place, symbols, bars, folds))
+    return replace(found, bytes=_status("VmHWM"))
+
+
 ACTIONS: dict[str, Callable[..., Peak]] = {
     "fit": fit,
     "fit_builtin": fit_builtin,
     "predict": predict,
     "predict_slice": predict_slice,
     "alpha158": alpha158,
+    "compare": compare,
 }
 
 

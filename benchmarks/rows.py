@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.alpha158 import alpha158_row
+from benchmarks.compare import compare
 from benchmarks.coverage import coverage
 from benchmarks.growth import growth
 from benchmarks.headline import headline
@@ -32,4 +33,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "supervision": supervision,
     "coverage": coverage,
     "alpha158": alpha158_row,
+    "compare": compare,
 }

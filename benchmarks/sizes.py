@@ -95,6 +95,31 @@ class Alpha158Size:
 
 
 @dataclass(frozen=True)
+class CompareSize:
+    """A comparison whose trainings of nets take two seconds and more.
+
+    Attributes:
+        symbols: Symbols of the timed run.
+        bars: Candles of each.
+        folds: Trainings of each symbol and model.
+        hidden_size: Units of the net's one layer.
+        epochs: Epochs of the net.
+        trees: Trees of lightgbm.
+        few_symbols: Symbols of the smaller run whose memory is measured.
+        many_symbols: Of the larger one.
+    """
+
+    symbols: int = 8
+    bars: int = 3_000
+    folds: int = 3
+    hidden_size: int = 32
+    epochs: int = 12
+    trees: int = 300
+    few_symbols: int = 3
+    many_symbols: int = 30
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -114,6 +139,8 @@ class Size:
         headline_epochs: Epochs of the headline.
         alpha158: Candles of the row of Alpha158.
         whole_rounds: Backtests a model.
+        compare: The row of comparisons.
+        compare_rounds: Comparisons a side.
     """
 
     rounds: int = 7
@@ -137,6 +164,8 @@ class Size:
     coverage: CoverageSize = field(default_factory=CoverageSize)
     alpha158: Alpha158Size = Alpha158Size()
     whole_rounds: int = 3
+    compare: CompareSize = CompareSize()
+    compare_rounds: int = 3
 
 
 FULL = Size()
@@ -159,6 +188,17 @@ QUICK = Size(
     alpha158=Alpha158Size(rows=1_000, newest=100),
     whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
     whole_rounds=1,
+    compare=CompareSize(
+        symbols=2,
+        bars=400,
+        folds=1,
+        hidden_size=4,
+        epochs=2,
+        trees=10,
+        few_symbols=2,
+        many_symbols=4,
+    ),
+    compare_rounds=1,
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(

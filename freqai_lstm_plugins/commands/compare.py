@@ -64,11 +64,19 @@ def compare(
             markup=False,
         )
         raise typer.Exit(STOPPED) from None
+    # Before the judgement, which may fail for the same reason.
+    _describe_failures(run)
     require_some_done(run)
     page = judge_run(run)
     for line in (page.parent / "verdict.txt").read_text(encoding="utf-8").splitlines():
         out.print(line, markup=False)
     out.print(f"Report: {page}", markup=False)
+    _describe_absent(run)
+    if len(run.failures) or len(run.absent):
+        raise typer.Exit(1)
+
+
+def _describe_failures(run: Started) -> None:
     if len(run.failures):
         first = run.failures.iloc[0]
         err.print(
@@ -76,9 +84,6 @@ def compare(
             f"{first['reason']}",
             markup=False,
         )
-    _describe_absent(run)
-    if len(run.failures) or len(run.absent):
-        raise typer.Exit(1)
 
 
 def _describe_absent(run: Started) -> None:
