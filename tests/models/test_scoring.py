@@ -75,7 +75,7 @@ def test_the_readmes_search_runs_as_it_stands():
     (block,) = (block for block in blocks if "WindowScorer(" in block)
     rows, y = make(400)
     names = {"X": rows, "y": y}
-    exec(block, names)  # noqa: S102
+    exec(block, names)
     assert np.isfinite(names["search"].cv_results_["mean_test_score"]).all()
 
 
