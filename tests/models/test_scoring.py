@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -64,6 +67,16 @@ def test_a_search_chooses_by_the_score():
     )
     search.fit(rows, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_the_readmes_search_runs_as_it_stands():
+    page = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (block,) = (block for block in blocks if "WindowScorer(" in block)
+    rows, y = make(400)
+    names = {"X": rows, "y": y}
+    exec(block, names)
+    assert np.isfinite(names["search"].cv_results_["mean_test_score"]).all()
 
 
 def test_scores_take_weights():
