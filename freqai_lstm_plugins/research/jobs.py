@@ -37,7 +37,7 @@ from freqai_lstm_plugins.models.registry import save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
-PANEL = "panel"
+MODELS_FOLDER, PANEL = "models", "panel"
 # Versions of these decide what a training gives.
 PACKAGES = ("freqai_lstm_plugins", "torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
 
@@ -97,7 +97,7 @@ class Job:
     def place(self) -> Path:
         """Where the result goes, below the output folder."""
         stem = file_stem(self.subject)
-        group = Path("models") / (PANEL if self.is_panel else Path("symbols") / stem)
+        group = Path(MODELS_FOLDER) / (PANEL if self.is_panel else Path("symbols") / stem)
         version = f"fold{self.fold.number}-seed{self.seed}-{self.key[:12]}"
         return group / file_stem(self.model) / version
 
