@@ -126,7 +126,15 @@ def prepare(
         held = inputs
     else:
         valid, held = _eval_windows(eval_set, config, read_targets, schema, scaling)
-    return Prepared(train, valid, schema, scaling, held.symbol_names(valid.ends.numpy()))
+    symbols_held = held.symbol_names(valid.ends.numpy())
+    return Prepared(train, valid, schema, scaling, symbols_held, _numbered_times(inputs))
+
+
+def _numbered_times(inputs: Inputs) -> IntArray | None:
+    """Number the times of many symbols, whose rows stand symbol after symbol."""
+    if not inputs.symbols or inputs.times is None:
+        return None
+    return np.unique(inputs.times, return_inverse=True)[1]
 
 
 def scaled_rows(inputs: Inputs, scaling: Scaling | None, symbols: list[str]) -> Tensor:

@@ -98,7 +98,7 @@ def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:
     """Whether trainings from two seeds may differ; those that cannot are made once."""
     if name in NETS:
         return True
-    return name in TABULAR and any(float(settings.get(draw, 1.0)) < 1 for draw in _DRAWS)
+    return name in TABULAR and any(settings.get(draw, 1) != 1 for draw in _DRAWS)
 
 
 def takes_symbols(name: str) -> bool:

@@ -203,6 +203,11 @@ def _own_columns(experiment: Experiment, frame: pd.DataFrame) -> pd.DataFrame:
     present = [str(name) for name in frame.columns]
     if not wanted:
         wanted = [name for name in present if name.startswith("%")]
+    if experiment.label.column in wanted:
+        raise DataError(
+            f"The label {experiment.label.column!r} would be a feature too, so models would be "
+            f"given what they are to forecast. Name the features in features.columns, without it."
+        )
     for name in wanted:
         if name not in present:
             raise DataError(

@@ -33,7 +33,6 @@ MODEL_KINDS = (
     "gru",
     "alstm",
     "tft",
-    "mlp",
     "ridge",
     "lightgbm",
     "xgboost",
@@ -42,7 +41,10 @@ MODEL_KINDS = (
     "ensemble",
 )
 BASELINES = ("naive_zero", "ridge", "lightgbm")
-"""Kinds that every comparison holds, whether its file names them or not."""
+"""Models that every comparison holds, whether its file names them or not.
+
+By name: verdicts hold the others against them, which a model of the kind under another name is not.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -266,6 +268,15 @@ class ModelSection(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _is_not_seeded_alone(self) -> Self:
+        if "seed" in self.settings:
+            raise ValueError(
+                f"seed = {self.settings['seed']!r} would train every seed alike: it is the seeds "
+                "at the top that count, for all models"
+            )
+        return self
+
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         own = {key: getattr(self, key) for key in _OWN_KEYS}
@@ -367,17 +378,20 @@ class Experiment(_Section):
         named = {name: {"kind": name} | settings for name, settings in models.items()}
         for name, settings in named.items():
             _check_model(name, settings["kind"], given="kind" in models[name])
-        kinds = {settings["kind"] for settings in named.values()}
         # Baselines see what the others see: a panel where all others are panels.
         panel = bool(named) and all(model.get("scope") == "panel" for model in named.values())
         scope = "panel" if panel else "symbol"
-        added = {kind: {"kind": kind, "scope": scope} for kind in BASELINES if kind not in kinds}
+        added = {kind: {"kind": kind, "scope": scope} for kind in BASELINES if kind not in named}
         return values | {"models": named | {k: v for k, v in added.items() if named}}
 
 
 def _check_model(name: str, kind: Any, *, given: bool) -> None:
     if not _NAME.fullmatch(name):
         raise ValueError(f"models.{name!r}: a model's name holds letters, digits, - and _ alone")
+    if name in MODEL_KINDS and kind != name:
+        raise ValueError(
+            f"models.{name}.kind = {kind!r} is another kind than the name says: choose another name"
+        )
     if kind in MODEL_KINDS:
         return
     hint = closest_hint(str(kind), MODEL_KINDS)

@@ -260,7 +260,7 @@ def _trade_all(table: pd.DataFrame, trading: Trading, horizon: int, n_draws: int
     returns = _mean_of_seeds(series)
     figures = _measure_all(accounts, equal, trading.costs)
     excess = returns.drop(columns=EQUAL).sub(returns[EQUAL], axis=0)
-    deflated = deflate_sharpe(excess, trading.n_tried or excess.shape[1])
+    deflated = deflate_sharpe(excess, max(trading.n_tried or 0, excess.shape[1]))
     once = figures.index.get_level_values("costs") == "once"
     figures["deflated_sharpe"] = figures.index.get_level_values("model").map(deflated.to_dict())
     figures.loc[~once, "deflated_sharpe"] = math.nan

@@ -39,7 +39,7 @@ from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
-PANEL = "panel"
+MODELS_FOLDER, PANEL = "models", "panel"
 # Share of the labels' deviation that a forecast differs from zero by only in floating point.
 ROUND_OFF = 1e-12
 ABANDONED_SECONDS = 600.0
@@ -105,7 +105,7 @@ class Job:
     def place(self) -> Path:
         """Where the result goes, below the output folder."""
         stem = file_stem(self.subject)
-        group = Path("models") / (PANEL if self.is_panel else Path("symbols") / stem)
+        group = Path(MODELS_FOLDER) / (PANEL if self.is_panel else Path("symbols") / stem)
         version = f"fold{self.fold.number}-seed{self.seed}-{self.key[:12]}"
         return group / file_stem(self.model) / version
 

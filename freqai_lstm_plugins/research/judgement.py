@@ -26,8 +26,6 @@ from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writi
 from freqai_lstm_plugins.research.store import Entry, list_entries, load_predictions, read_entry
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
-# Labels in units of something else than returns cannot be compared with costs.
-RETURNS = ("return", "qlib")
 
 
 def judge_run(started: Started) -> Path:
@@ -61,9 +59,10 @@ def judge_run(started: Started) -> Path:
 
 
 def _state(started: Started) -> str:
-    """Return what a report is made of: the experiment, and which of its jobs are done."""
+    """Return what a report is made of: experiment, headline, and which of the jobs are done."""
     done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
-    content = json.dumps([experiment_hash(started.experiment), done])
+    experiment = started.experiment
+    content = json.dumps([experiment_hash(experiment), experiment.output.title, done])
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
 
 

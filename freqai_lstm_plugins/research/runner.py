@@ -51,13 +51,14 @@ def run_jobs(
         ConfigError: Nobody listens at the address.
         MissingExtraError: joblib or dask is not installed.
     """
-    left = {job.key: job for job in jobs if not is_done(job, out)}
+    # By place: two models of an experiment may be the same but for their names.
+    left = {job.place: job for job in jobs if not is_done(job, out)}
     results: list[Done] = []
     deaths = 0
     while left:
         try:
             for done in _each(list(left.values()), out, workers, dask):
-                left.pop(done.job.key, None)
+                left.pop(done.job.place, None)
                 results.append(done)
                 if on_done is not None:
                     on_done(done)
@@ -66,7 +67,7 @@ def run_jobs(
                 raise
             deaths += 1
             # What was finished meanwhile is there; what a worker took with it is tried again.
-            left = {key: job for key, job in left.items() if not is_done(job, out)}
+            left = {place: job for place, job in left.items() if not is_done(job, out)}
             if deaths >= MOST_DEATHS:
                 reason = "a worker process died, for example for want of memory: run it again"
                 results += [Done(job, 0.0, reason) for job in left.values()]

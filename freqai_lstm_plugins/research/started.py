@@ -16,7 +16,7 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.dataset import Dataset, build_dataset
 from freqai_lstm_plugins.research.experiment import resolved, save_experiment
 from freqai_lstm_plugins.research.experiment_schema import Experiment
-from freqai_lstm_plugins.research.jobs import Done, is_done, sweep
+from freqai_lstm_plugins.research.jobs import MODELS_FOLDER, Done, is_done, sweep
 from freqai_lstm_plugins.research.plan import Plan, make_plan
 from freqai_lstm_plugins.research.runner import OnDone, run_jobs
 
@@ -145,7 +145,8 @@ def _refuse_another(experiment: Experiment, out: Path) -> None:
         theirs = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except ValueError:
         theirs = None
-    if isinstance(theirs, dict) and theirs != mine:
+    # Where nothing was trained yet there is nothing to mix up, as after a mistake in the file.
+    if isinstance(theirs, dict) and theirs != mine and (out / MODELS_FOLDER).is_dir():
         raise ConfigError(
             f"{out} holds another experiment: {differences(theirs, mine)}. Choose another --out."
         )

@@ -102,7 +102,9 @@ def load_predictions(jobs: Iterable[Job], out: Path, seeds: Sequence[int]) -> pd
     A model that does not depend on its seed was trained once, and stands under every seed.
     """
     parts = []
+    planned: dict[str, set[int]] = {}
     for job in jobs:
+        planned.setdefault(job.model, set()).add(job.seed)
         if not is_done(job, out):
             continue
         # The experiment's name of a model and number of a fold, as a result may be of another run.
@@ -111,15 +113,16 @@ def load_predictions(jobs: Iterable[Job], out: Path, seeds: Sequence[int]) -> pd
     if not parts:
         raise DataError("No job succeeded, so there is nothing to compare.")
     table = pd.concat(parts, ignore_index=True)
-    return pd.concat([table, *_repeated(table, seeds)], ignore_index=True)
+    # By the plan: of a model whose other seeds failed, one seed is all that is known.
+    once = {model for model, own in planned.items() if len(own) == 1}
+    return pd.concat([table, *_repeated(table, once, seeds)], ignore_index=True)
 
 
-def _repeated(table: pd.DataFrame, seeds: Sequence[int]) -> list[pd.DataFrame]:
+def _repeated(table: pd.DataFrame, once: set[str], seeds: Sequence[int]) -> list[pd.DataFrame]:
     repeated = []
-    for _, rows in table.groupby("model"):
-        if rows["seed"].nunique() == 1:
-            only = rows["seed"].iloc[0]
-            repeated += [rows.assign(seed=seed) for seed in seeds if seed != only]
+    for _, rows in table[table["model"].isin(once)].groupby("model"):
+        only = rows["seed"].iloc[0]
+        repeated += [rows.assign(seed=seed) for seed in seeds if seed != only]
     return repeated
 
 

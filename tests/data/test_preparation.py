@@ -53,3 +53,15 @@ def test_validation_windows_know_their_symbol():
     data = prepare(parts, {name: part[:, 0] for name, part in parts.items()}, CONFIG)
     assert data.valid_symbols.tolist() == ["A"] * 6 + ["B"] * 3
     assert prepare(rows(), rows()[:, 0], CONFIG).valid_symbols is None
+
+
+def test_rows_of_many_symbols_know_their_place_in_time():
+    days = pd.date_range("2024-01-01", periods=40, freq="D")
+    parts = {
+        "A": pd.DataFrame(rows(), days, columns=list("abc")),
+        "B": pd.DataFrame(rows(20, 1), days[20:], columns=list("abc")),
+    }
+    targets = {name: part["a"] for name, part in parts.items()}
+    # Symbol after symbol, so that a row's own number says nothing of its time.
+    assert prepare(parts, targets, CONFIG).times.tolist() == [*range(40), *range(20, 40)]
+    assert prepare(parts["A"], targets["A"], CONFIG).times is None

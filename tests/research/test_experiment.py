@@ -125,7 +125,8 @@ def test_the_order_of_models_and_keys_does_not_change_the_hash():
 def test_baselines_take_part_unasked():
     assert {"lstm", *BASELINES} == set(changed().models)
     mine = changed("models.trees.kind=lightgbm", "models.trees.num_leaves=7")
-    assert "lightgbm" not in mine.models
+    # Verdicts know LightGBM by its name.
+    assert set(BASELINES) < set(mine.models)
     assert mine.models["trees"].settings == {"num_leaves": 7}
 
 
@@ -154,6 +155,8 @@ def test_every_kind_of_model_can_be_named(kind):
         ("models.lgihtgbm.x=1", "Did you mean lightgbm?"),
         ("models.a.kind=lstmm", "models.a.kind = 'lstmm' is no model. Did you mean lstm?"),
         ("models.lstm.scope=pannel", "models.lstm.scope = 'pannel' is none of symbol, panel"),
+        ("models.lstm.seed=3", "models.lstm: seed = 3 would train every seed alike"),
+        ("models.ridge.kind=lstm", "models.ridge.kind = 'lstm' is another kind than the name"),
         ("models.lstm=3", "models.lstm = 3 must be a table of keys."),
         ("models.'a/b'.kind=lstm", "models.'a/b': a model's name holds letters"),
         ("models.lstm.when=2024-01-01", "models.lstm.when: datetime.date(2024, 1, 1) is neither"),

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.models.catalogue import model_names
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.experiment import parse_experiment
+from freqai_lstm_plugins.research.experiment_schema import MODEL_KINDS
 from freqai_lstm_plugins.research.judgement import judge_run
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions, reproduce
@@ -197,6 +199,51 @@ def test_a_wrong_setting_stops_before_the_first_training(folder, tmp_path):
         start(experiment(folder, models=models), tmp_path)
 
 
+def test_a_share_that_is_no_number_is_a_wrong_setting(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"models\.lightgbm: .*subsample"):
+        start(experiment(folder, models={"lightgbm": {"subsample": "half"}}), tmp_path)
+
+
+def test_every_kind_that_an_experiment_may_name_can_be_made():
+    assert set(MODEL_KINDS) - {"ensemble"} == set(model_names()) - {"ensemble"}
+
+
+def test_models_that_differ_in_nothing_but_their_names_are_compared(folder, tmp_path):
+    models = {"lightgbm": SMALL, "twin": {"kind": "lightgbm", **SMALL}}
+    asked = experiment(folder, models=models, data={"folder": str(folder), "symbols": ["A", "B"]})
+    run = train(start(asked, tmp_path), workers=1)
+    assert all(jobs_module.is_done(job, run.out) for job in run.plan.jobs)
+    # More accounts than different models were trained.
+    assert "twin" in judge_run(run).read_text(encoding="utf-8")
+
+
+def test_a_seed_that_failed_is_no_copy_of_another(folder, tmp_path):
+    models = {"lightgbm": {**SMALL, "subsample": 0.5}, "ridge": {}}
+    data = {"folder": str(folder), "symbols": ["A"]}
+    run = start(experiment(folder, models=models, data=data), tmp_path)
+    left = [job for job in run.plan.jobs if (job.model, job.seed) != ("lightgbm", 2)]
+    for job in left:
+        assert jobs_module.run_job(job, tmp_path).failure is None
+    table = load_predictions(run.plan.jobs, tmp_path, [1, 2])
+    seeds = table.groupby("model")["seed"].unique().map(sorted)
+    assert seeds["lightgbm"] == [1]
+    assert seeds["ridge"] == [1, 2]
+
+
+def test_a_label_that_would_be_a_feature_is_refused(tmp_path):
+    write_candles(tmp_path / "data", "A")
+    frame = pd.read_csv(tmp_path / "data" / "A.csv")
+    frame.assign(**{"%-next": frame["close"].shift(-1), "%-x": 1.0}).to_csv(
+        tmp_path / "data" / "A.csv", index=False
+    )
+    label = {"kind": "column", "column": "%-next", "horizon": 2}
+    for columns in ([], ["%-next", "%-x"]):
+        features = {"sets": ["columns"], "columns": columns, "window": 5}
+        asked = experiment(tmp_path / "data", label=label, features=features)
+        with pytest.raises(DataError, match="The label '%-next' would be a feature too"):
+            start(asked, tmp_path / "out")
+
+
 def test_a_symbol_that_ends_before_the_first_test_is_left_out_with_the_reason(folder, tmp_path):
     write_candles(tmp_path / "data", "ABCDE")
     late = pd.read_csv(tmp_path / "data" / "E.csv")
@@ -255,6 +302,12 @@ def test_the_report_says_what_beats_what(done):
     # The same results need no second page.
     assert judge_run(done) == page
     assert page.stat().st_mtime_ns == written
+
+
+def test_another_headline_is_another_page(done, folder):
+    judge_run(done)
+    asked = experiment(folder, output={"title": "Six walks"})
+    assert "Six walks" in judge_run(start(asked, done.out)).read_text(encoding="utf-8")
 
 
 def test_two_processes_give_the_results_of_one(done, folder, tmp_path):
