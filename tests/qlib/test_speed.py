@@ -1,0 +1,44 @@
+"""Ratios alone: both sides run here, one after the other, on the same rows."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from qlib.contrib.model import pytorch_lstm_ts
+
+from freqai_lstm_plugins.qlib import SequenceModel
+from tests.qlib.panels import MARKS, dataset_of
+
+pytestmark = [*MARKS, pytest.mark.slow]
+
+DAYS = pd.bdate_range("2018-01-01", periods=700)
+SEGMENTS = {"train": (DAYS[0], DAYS[599]), "valid": (DAYS[600], DAYS[699])}
+SHAPE = {"hidden_size": 64, "num_layers": 2, "n_epochs": 2, "lr": 0.001, "batch_size": 800}
+
+
+def frame():
+    """Return 20 features of 10 stocks, and a label."""
+    names = ["datetime", "instrument"]
+    index = pd.MultiIndex.from_product([DAYS, [f"S{k}" for k in range(10)]], names=names)
+    values = np.random.default_rng(0).normal(size=(len(index), 21)).astype("float32")
+    features = pd.DataFrame(values[:, :20], index, [f"F{k}" for k in range(20)])
+    label = pd.DataFrame(values[:, 20:], index, ["LABEL0"])
+    return pd.concat({"feature": features, "label": label}, axis=1)
+
+
+def seconds(model, dataset):
+    start = time.perf_counter()
+    model.fit(dataset)
+    return time.perf_counter() - start
+
+
+def test_dense_supervision_takes_at_most_a_third_of_qlibs_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = dataset_of(frame(), series=20, segments=SEGMENTS)
+    settings = {"label_horizon": 0, "early_stop": 0, "GPU": -1, "supervision": "dense", **SHAPE}
+    # The first one compiles.
+    seconds(SequenceModel("lstm", **{**settings, "n_epochs": 1}), dataset)
+    ours = seconds(SequenceModel("lstm", **settings), dataset)
+    theirs = seconds(pytorch_lstm_ts.LSTM(d_feat=20, n_jobs=0, GPU=-1, **SHAPE), dataset)
+    assert 3 * ours <= theirs
