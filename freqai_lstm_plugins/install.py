@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from freqai_lstm_plugins.errors import UserDirError
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.names import CONFIG_NAME
+from freqai_lstm_plugins.names import CONFIG_NAME, ENSEMBLE_CONFIG_NAME
 
 PACKAGE = Path(__file__).parent
 MODELS_DIR = PACKAGE / "freqaimodels"
 TEMPLATE_DIR = PACKAGE / "userdir"
+CONFIG, ENSEMBLE = TEMPLATE_DIR / "config.json", TEMPLATE_DIR / "ensemble.json"
 SHORT_STRATEGY = "LeaLongShortStrategy"
 # Says which files are ours as they were written, so that a newer version may replace them.
 RECORD = ".freqai-lstm.json"
@@ -110,7 +111,7 @@ class Market:
 
 def config_text(market: Market) -> str:
     """Return the template's config for a market; the template itself where it is the default."""
-    text = (TEMPLATE_DIR / "config.json").read_text(encoding="utf-8")
+    text = CONFIG.read_text(encoding="utf-8")
     if market == Market():
         return text
     config = json.loads(text)
@@ -140,6 +141,15 @@ def config_text(market: Market) -> str:
     return json.dumps(config, indent=4) + "\n"
 
 
+def ensemble_config_text(market: Market) -> str:
+    """Return the config for a market, with a model of several members in place of the net."""
+    config, changes = json.loads(config_text(market)), json.loads(ENSEMBLE.read_text("utf-8"))
+    config["freqaimodel"] = changes["freqaimodel"]
+    # As a whole, since the net's own settings mean nothing to the members.
+    config["freqai"]["model_training_parameters"] = changes["model_training_parameters"]
+    return json.dumps(config, indent=4) + "\n"
+
+
 def _spans(timeframe: str) -> dict[str, Any]:
     """Return how long a model trains and holds, so that it sees as many candles as at 5m."""
     minutes = int(timeframe[:-1]) * MINUTES[timeframe[-1]]
@@ -160,7 +170,8 @@ def template_files() -> Iterator[tuple[Path, str]]:
     for strategy in sorted((TEMPLATE_DIR / "strategies").glob("*.py")):
         yield strategy, f"strategies/{strategy.name}"
     # A user directory often has a config.json of its own.
-    yield TEMPLATE_DIR / "config.json", CONFIG_NAME
+    yield CONFIG, CONFIG_NAME
+    yield ENSEMBLE, ENSEMBLE_CONFIG_NAME
 
 
 def install(
@@ -214,8 +225,10 @@ def install(
 
 
 def _text(source: Path, market: Market) -> str:
-    if source == TEMPLATE_DIR / "config.json":
+    if source == CONFIG:
         return config_text(market)
+    if source == ENSEMBLE:
+        return ensemble_config_text(market)
     return source.read_text(encoding="utf-8")
 
 

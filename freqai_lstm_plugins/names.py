@@ -11,6 +11,9 @@ from freqai_lstm_plugins.errors import MismatchError
 CONFIG_NAME = "config-lea.json"
 """The config that is written into a user directory."""
 
+ENSEMBLE_CONFIG_NAME = "config-lea-ensemble.json"
+"""The same config with a model of several members."""
+
 MODEL_SUFFIX = "_model.zip"
 """How FreqAI ends the names of the model files that it saves."""
 

@@ -23,6 +23,7 @@ def test_every_file_is_written_into_a_directory_that_did_not_exist(tmp_path):
         "LeaGRURegressor.py",
         "LeaALSTMRegressor.py",
         "LeaTFTRegressor.py",
+        "LeaEnsembleRegressor.py",
         "LeaLSTMClassifier.py",
         "LeaGRUClassifier.py",
         "LeaAlpha158Strategy.py",
@@ -30,9 +31,26 @@ def test_every_file_is_written_into_a_directory_that_did_not_exist(tmp_path):
         "LeaFreqAIStrategy.py",
         "LeaLongShortStrategy.py",
         "config-lea.json",
+        "config-lea-ensemble.json",
     }
     for (source, _), file in zip(template_files(), files, strict=True):
-        assert file.path.read_text() == source.read_text()
+        if source != installing.ENSEMBLE:
+            assert file.path.read_text() == source.read_text()
+
+
+@pytest.mark.parametrize("market", [{}, {"pairs": ["A/B:B"], "timeframe": "1h"}])
+def test_the_config_of_the_ensemble_is_the_other_config_with_another_model(tmp_path, market):
+    install(tmp_path, **market)
+    net, ensemble = (
+        json.loads((tmp_path / name).read_text())
+        for name in ("config-lea.json", "config-lea-ensemble.json")
+    )
+    assert ensemble.pop("freqaimodel") == "LeaEnsembleRegressor"
+    del net["freqaimodel"]
+    given = ensemble["freqai"].pop("model_training_parameters")
+    assert set(given["model_kwargs"]["members"]) == {"lstm", "lightgbm", "ridge"}
+    del net["freqai"]["model_training_parameters"]
+    assert ensemble == net
 
 
 def test_a_second_run_changes_nothing(tmp_path):
@@ -175,5 +193,8 @@ def test_a_damaged_record_keeps_every_changed_file(tmp_path, text):
 
 def test_the_repositorys_own_user_directory_is_the_same_source():
     for source, place in template_files():
+        if source == installing.ENSEMBLE:
+            # Made of the other config.
+            continue
         name = place.replace("config-lea", "config")
         assert (REPO / "user_data" / name).resolve() == source.resolve()

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from freqai_lstm_plugins.commands.console import out
 from freqai_lstm_plugins.names import MODEL_SUFFIX
 
 if TYPE_CHECKING:
+    from freqai_lstm_plugins.checkpoint import Checkpoint
     from freqai_lstm_plugins.models.state import SequenceState
 
 FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
@@ -29,9 +31,12 @@ def inspect(
 ) -> None:
     """Show what a model file holds, without executing anything in it."""
     from freqai_lstm_plugins.checkpoint import read_checkpoint
-    from freqai_lstm_plugins.models.state import read_state
+    from freqai_lstm_plugins.models.state import NET_KINDS, read_state
 
     checkpoint = read_checkpoint(file)
+    if checkpoint.kind not in NET_KINDS:
+        _show_summary(checkpoint, file, features)
+        return
     state = read_state(checkpoint)
     out.print(_state_table(state, checkpoint.versions, file))
     if features:
@@ -40,6 +45,37 @@ def inspect(
         for epoch in state.history["epochs"]:
             epochs.add_row(*(_number(value) for value in epoch.values()))
         out.print(epochs)
+
+
+def _show_summary(checkpoint: Checkpoint, file: Path, features: bool) -> None:
+    from freqai_lstm_plugins.models.summary import summarize
+
+    summary = summarize(checkpoint)
+    rows = {
+        **_origin(file),
+        **summary.lines,
+        "written by": _plain(checkpoint.versions),
+        "size": _size(file),
+    }
+    out.print(_two_columns(rows, file))
+    if summary.members:
+        members = Table("label", "member", "kind", "weight", "squared error out of fold")
+        for row in summary.members:
+            members.add_row(*map(escape, row))
+        out.print(members)
+    if features:
+        out.print("features: " + ", ".join(summary.feature_names), markup=False)
+
+
+def _two_columns(rows: dict[str, str], file: Path) -> Table:
+    table = Table(title=escape(str(file)), show_header=False)
+    for name, value in rows.items():
+        table.add_row(escape(name), escape(value))
+    return table
+
+
+def _size(file: Path) -> str:
+    return f"{file.stat().st_size / 1024:,.0f} kB"
 
 
 def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> Table:
@@ -66,12 +102,9 @@ def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> 
         "rank correlation": _number(history.get("rank_correlation")),
         "can learn on": "yes" if state.optimizer_state else "no",
         "written by": _plain(versions),
-        "size": f"{file.stat().st_size / 1024:,.0f} kB",
+        "size": _size(file),
     }
-    table = Table(title=str(file), show_header=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    return _two_columns(rows, file)
 
 
 def _origin(file: Path) -> dict[str, str]:

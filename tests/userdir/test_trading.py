@@ -313,6 +313,31 @@ def test_a_model_without_intervals_is_told_of_once_and_the_other_gates_decide(su
     assert caplog.text.count("the model predicts no intervals") == 1
 
 
+@pytest.fixture
+def agreeing(module, config, strategy):
+    """A strategy that asks for members within half a volatility of each other."""
+    config["lea_strategy"]["max_disagreement"] = 0.5
+    built = module.LeaFreqAIStrategy(config)
+    built.dp = strategy.dp
+    built.ft_load_hyper_params(False)
+    return built
+
+
+@pytest.mark.parametrize(("spread", "is_entry"), [(0.4, True), (0.6, False), (np.nan, False)])
+def test_members_that_disagree_by_more_than_asked_open_no_trade(agreeing, row, spread, is_entry):
+    assert entries(agreeing, row.assign(**{f"{LABEL}_disagreement": spread})) == [is_entry]
+
+
+def test_a_model_without_members_is_told_of_once_and_the_other_gates_decide(
+    agreeing, strategy, row, caplog
+):
+    for _ in range(2):
+        assert entries(agreeing, row) == [True]
+    assert caplog.text.count("the model shows no disagreement") == 1
+    # By default nobody asks.
+    assert entries(strategy, row.assign(**{f"{LABEL}_disagreement": 9.0})) == [True]
+
+
 def test_the_zeros_of_an_untrained_model_are_no_sure_entry(sure, row):
     zeros = {LABEL: 0, LOWER: 0, UPPER: 0, f"{LABEL}_std": 0, "do_predict": 0}
     assert entries(sure, row.assign(**zeros, expected_return=0.0)) == [False]

@@ -21,6 +21,10 @@ optional, and one that is not listed here is refused:
                           for nothing. The model must predict intervals (the training setting
                           `interval`); with one that does not, a warning says so, and the other
                           rules decide.
+    max_disagreement      Enter only where the members of an ensemble disagree by no more than this,
+                          in the units of the prediction, volatilities. null or no key for any. The
+                          model must show its members' disagreement (LeaEnsembleRegressor); with
+                          one that does not, a warning says so, and the other rules decide.
     backtest_timerange    Backtest this range where the command line names none. `timerange` in the
                           file then names the candles to download, training included.
     model_training_parameters
@@ -48,12 +52,13 @@ from pandas import DataFrame, Series, to_datetime
 logger = logging.getLogger(__name__)
 
 SECTION = "lea_strategy"
-NUMBERS = ("fee", "slippage", "interval_margin")
+NUMBERS = ("fee", "slippage", "interval_margin", "max_disagreement")
 KEYS = (*NUMBERS, "backtest_timerange", "model_training_parameters")
 PLACEHOLDER = "{freqaimodel}"
 
 LABEL = "&-forward_return"
 LOWER, UPPER = f"{LABEL}_lower", f"{LABEL}_upper"
+DISAGREEMENT = f"{LABEL}_disagreement"
 LABEL_CLIP = 5.0  # volatilities; one wild candle must not rule the loss
 VOLATILITY_CANDLES = 100
 TREND_CANDLES = 100
@@ -211,6 +216,9 @@ class LeaFreqAIStrategy(IStrategy):
         self.interval_margin = None if margin is None else float(margin)
         self._warned_without_btc = False
         self._warned_without_interval = False
+        most = settings.get("max_disagreement")
+        self.max_disagreement = None if most is None else float(most)
+        self._warned_without_disagreement = False
 
     @staticmethod
     def _settle_config(config: Config) -> None:
@@ -475,7 +483,22 @@ class LeaFreqAIStrategy(IStrategy):
             near_end = sign * column(dataframe, LOWER if side == "long" else UPPER)
             surely = near_end * column(dataframe, "volatility")
             gates["sure"] = surely > self.costs + self.interval_margin
+        if self.max_disagreement is not None and self._has_disagreement(dataframe):
+            gates["agreed"] = column(dataframe, DISAGREEMENT) <= self.max_disagreement
         return gates
+
+    def _has_disagreement(self, dataframe: DataFrame) -> bool:
+        """Tell whether the model shows its members' disagreement; warn once where it does not."""
+        if DISAGREEMENT in dataframe:
+            return True
+        if not self._warned_without_disagreement:
+            logger.warning(
+                "%s.max_disagreement is set, but the model shows no disagreement, so that rule "
+                "does not count. Take LeaEnsembleRegressor, with columns on.",
+                SECTION,
+            )
+            self._warned_without_disagreement = True
+        return False
 
     def _has_interval(self, dataframe: DataFrame) -> bool:
         """Tell whether the model predicts intervals; warn once where it does not."""
