@@ -175,7 +175,8 @@ def run_trials(
                 reason = " ".join(str(error).split())[:120]
                 raise DataError(
                     f"The study's storage has not answered for {OUTAGE_SECONDS} seconds "
-                    f"({reason}). Run the same command again when it does: what is finished is kept."
+                    f"({reason}). Run the same command again when it does: all that is finished "
+                    f"is kept."
                 ) from error
             time.sleep(RETRY_SECONDS)
 
