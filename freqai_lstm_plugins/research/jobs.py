@@ -18,7 +18,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,59 @@ class Done:
     failure: str | None = None
 
 
+<<<<<<< HEAD
 @functools.cache
+=======
+@dataclass(frozen=True)
+class Inputs:
+    """What a job trains on and forecasts.
+
+    Attributes:
+        frame: Rows of its tables, one table after the other.
+        codes: Number of each row's table.
+        split: Which rows belong to the parts of its fold.
+        assembled: Scaled rows and windows.
+    """
+
+    frame: pd.DataFrame
+    codes: np.ndarray[Any, Any]
+    split: FoldRows
+    assembled: Assembled
+
+    @property
+    def n_bytes(self) -> int:
+        """About what it takes in memory."""
+        columns = int(self.frame.memory_usage(index=False).sum())
+        # Windows hold the same rows once more, in half of the bytes a number.
+        return columns + self.assembled.rows.nbytes * 3 // 2
+
+
+@dataclass
+class Shared:
+    """Inputs that jobs of one process have in common, kept up to a number of bytes.
+
+    What does not fit is made anew each time: trials go round and round the same jobs, so whatever
+    was let go of for it would be the next to be asked for.
+    """
+
+    most_bytes: int = 512 * 2**20
+    held: dict[Any, Inputs] = field(default_factory=dict)
+    n_bytes: int = 0
+
+    def inputs(self, job: Job) -> Inputs:
+        """Return the inputs of a job."""
+        schema = schema_of(job)
+        key = (job.tables, job.fold, job.window, tuple(schema.feature_names), bool(schema.symbols))
+        if key in self.held:
+            return self.held[key]
+        made = make_inputs(job)
+        if self.n_bytes + made.n_bytes <= self.most_bytes:
+            self.held[key] = made
+            self.n_bytes += made.n_bytes
+        return made
+
+
+>>>>>>> tune
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on, where they are installed."""
     found = {}
@@ -150,18 +202,19 @@ def _is_whole(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (METADATA_FILE, MODEL_FILE, PREDICTIONS_FILE))
 
 
-def run_job(job: Job, out: Path) -> Done:
+def run_job(job: Job, out: Path, shared: Shared | None = None) -> Done:
     """Do a job unless its result is there; a failure is told, not raised.
 
     Args:
         job: The job.
         out: The output folder.
+        shared: Inputs of other jobs of this process.
     """
     started = time.perf_counter()
     try:
         if not is_done(job, out):
             with _one_thread():
-                _compute(job, out, started)
+                _compute(job, out, started, shared)
     except FreqaiLSTMError as error:
         return Done(job, time.perf_counter() - started, str(error))
     # Whatever a model or a full disk raises: the other jobs go on, and the reason is kept.
@@ -184,19 +237,26 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def _compute(job: Job, out: Path, started: float) -> None:
-    frames = [read_features(table) for table in job.tables]
-    frame, codes = join_frames(frames)
+def make_inputs(job: Job) -> Inputs:
+    """Read the tables of a job, and put its windows together."""
+    frame, codes = join_frames([read_features(table) for table in job.tables])
     schema = schema_of(job)
     rows, split = rows_of(frame, codes, schema.feature_names), split_rows(job.fold, frame)
     assert_no_peeking(job.fold, split, frame["date"], frame[KNOWN_AT])
     assembled = assemble(rows, split.train, split.valid, schema, job.window)
+    # What features were made into is in the rows now.
+    return Inputs(frame[["date", LABEL, KNOWN_AT]], codes, split, assembled)
+
+
+def _compute(job: Job, out: Path, started: float, shared: Shared | None = None) -> None:
+    inputs = make_inputs(job) if shared is None else shared.inputs(job)
+    frame, split, assembled = inputs.frame, inputs.split, inputs.assembled
     model = make_model(job)
     # Rows of a panel stand symbol after symbol, and folds inside the training part go by time.
     times = np.unique(frame["date"].to_numpy(), return_inverse=True)[1]
     model.fit_windows(replace(assembled.data, times=times))
     symbols = [table.symbol for table in job.tables]
-    predicted = predict_test(model, assembled, split, frame, np.array(symbols)[codes])
+    predicted = predict_test(model, assembled, split, frame, np.array(symbols)[inputs.codes])
     if predicted.empty:
         raise DataError("no window ends at a test row: give the test part more rows than a window")
     target = out / job.place

@@ -18,7 +18,7 @@ from freqai_lstm_plugins.errors import TrainingError
 from freqai_lstm_plugins.models.catalogue import depends_on_seed
 from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.findings import Trading
-from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, run_job
+from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
 from freqai_lstm_plugins.research.metrics import ts_rank_ic
 from freqai_lstm_plugins.research.portfolio import hold_equally, trade
@@ -59,6 +59,7 @@ class Task:
         base: A job for each fold and symbol, or for each fold of a panel.
         objective: The figure.
         trading: How predictions are traded.
+        shared: Windows that trials have in common.
     """
 
     started: Started
@@ -68,6 +69,7 @@ class Task:
     base: tuple[Job, ...]
     objective: Objective
     trading: Trading
+    shared: Shared = field(default_factory=Shared, repr=False)
 
     @property
     def experiment(self) -> Experiment:
@@ -196,7 +198,7 @@ def _jobs(task: Task, base: Job, settings: dict[str, Any], seeds: Sequence[int])
 
 def _do(task: Task, jobs: list[Job], runner: Runner) -> None:
     out = task.started.out
-    ended: Iterable[Done] = (run_job(job, out) for job in jobs)
+    ended: Iterable[Done] = (run_job(job, out, task.shared) for job in jobs)
     # In this process it ends with the first failure, which decides.
     if runner.at_once != 1:
         ended = run_jobs(jobs, out, workers=runner.workers, dask=runner.dask)

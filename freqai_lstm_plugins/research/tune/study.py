@@ -163,19 +163,19 @@ def run_trials(
     with quiet():
         study.sampler = _sampler(ranges, search)
         study.pruner = _pruner(search)
-    patience = OUTAGE_SECONDS
+    answered = time.monotonic()
     while True:
         try:
             if _step(worker, on_trial):
                 return
-            patience = OUTAGE_SECONDS
+            answered = time.monotonic()
         except outages() as error:
-            patience -= RETRY_SECONDS
-            if patience <= 0:
+            if time.monotonic() - answered > OUTAGE_SECONDS + worker.seconds:
                 reason = " ".join(str(error).split())[:120]
                 raise DataError(
                     f"The study's storage has not answered for {OUTAGE_SECONDS} seconds "
-                    f"({reason}). Run the same command again when it does: what is finished is kept."
+                    f"({reason}). Run the same command again when it does: all that is finished "
+                    f"is kept."
                 ) from error
             time.sleep(RETRY_SECONDS)
 
@@ -241,6 +241,7 @@ class _Worker:
         self.study, self.task, self.ranges = study, task, ranges
         self.n_trials, self.search, self.runner = n_trials, search, runner
         self.number = -1
+        self.seconds = 0.0
 
     def count(self, below: int | None = None) -> tuple[int, int]:
         """Return how many trials are finished and how many run, of those with lower numbers."""
@@ -274,6 +275,8 @@ class _Worker:
         except FreqaiLSTMError as error:
             trial.set_user_attr(REASON, str(error))
             raise
+        # What a trial takes is no silence of the storage.
+        self.seconds = max(self.seconds, worth.seconds)
         trial.set_user_attr("seconds", worth.seconds)
         return worth.score
 

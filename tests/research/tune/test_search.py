@@ -100,6 +100,26 @@ def test_a_finished_search_computes_nothing(done, folder, monkeypatch):
     assert tried(search(folder, done.asked.out, 4)) == tried(done)
 
 
+def test_trials_share_windows_and_none_changes_them(done):
+    # Two folds and two symbols, whatever the number of trials.
+    assert len(done.task.shared.held) == 4
+    for job in done.task.base:
+        kept, fresh = done.task.shared.inputs(job), jobs_module.make_inputs(job)
+        np.testing.assert_array_equal(kept.assembled.rows, fresh.assembled.rows)
+        for part in ("train", "valid"):
+            one, other = (getattr(inputs.assembled.data, part) for inputs in (kept, fresh))
+            np.testing.assert_array_equal(one.targets, other.targets)
+            np.testing.assert_array_equal(one.rows, other.rows)
+
+
+def test_what_does_not_fit_is_made_anew(done):
+    shared = jobs_module.Shared(most_bytes=done.task.shared.n_bytes // 2)
+    for job in done.task.base:
+        shared.inputs(job)
+    assert 0 < len(shared.held) < 4
+    assert shared.n_bytes <= shared.most_bytes
+
+
 def test_another_seed_tries_something_else(done, folder, tmp_path):
     other = search(folder, tmp_path, 4, how=Search(seed=1))
     assert tried(other)[0] == tried(done)[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -160,13 +162,33 @@ def test_twenty_kills_lose_no_trial(folder, tmp_path, kind):
     assert_exact(search(folder, tmp_path, 60, **others), 60)
 
 
+def stop_in_a_trial(pid, session, path):
+    """Stop a process while it trains, and not while it holds the lock of its file."""
+    for _ in range(100):
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.05)
+        try:
+            with contextlib.closing(sqlite3.connect(path, timeout=0.1)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        except sqlite3.OperationalError:
+            pass
+        else:
+            running = session.study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+            if running and SETTINGS in running[0].user_attrs:
+                return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.07)
+    pytest.fail("never stopped in a trial")
+
+
 def test_a_worker_that_sleeps_too_long_is_replaced(folder, tmp_path, monkeypatch):
     search(folder, tmp_path, 1)
     worker = begin(folder, tmp_path, 400)
     session = open_session(asked(folder, tmp_path))
     while len(finished(session.study)) < 3:
         time.sleep(0.2)
-    os.kill(worker.pid, signal.SIGSTOP)
+    stop_in_a_trial(worker.pid, session, tmp_path / "study.db")
     try:
         monkeypatch.setattr(storage_module, "GRACE_SECONDS", 6)
         n_trials = len(finished(session.study)) + 3
