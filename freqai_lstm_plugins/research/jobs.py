@@ -130,9 +130,6 @@ class Done:
     failure: str | None = None
 
 
-<<<<<<< HEAD
-@functools.cache
-=======
 @dataclass(frozen=True)
 class Inputs:
     """What a job trains on and forecasts.
@@ -182,7 +179,7 @@ class Shared:
         return made
 
 
->>>>>>> tune
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on, where they are installed."""
     found = {}
