@@ -229,6 +229,10 @@ def test_finetuning_goes_on_from_the_trained_weights():
         one.finetune(dataset, evals_result=further)
         assert further["train"][0] < first["train"][0]
     assert model._fitted.scaling == scaling
+    # Other rows are scaled as those that the weights are from.
+    model.finetune(dataset_of(frame_of() * 3))
+    again.finetune(dataset_of(frame_of() * 3))
+    assert model._fitted.scaling == scaling
     assert model.predict(dataset).equals(again.predict(dataset))
 
 
