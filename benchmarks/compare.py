@@ -48,6 +48,7 @@ def compare(size: Size) -> Row:
         experiment = _experiment(place / "candles", shape)
         times = [_run(experiment, place / f"run-{n}") for n in range(size.compare_rounds)]
         _add_times(row, times)
+        _end_workers()
         with _cluster() as address:
             dask = [
                 _run(experiment, place / f"dask-{n}", dask=address)
@@ -96,6 +97,13 @@ def _run(experiment: Experiment, out: Path, dask: str | None = None) -> _Times:
     started, trained, judged, again = np.diff(marks).tolist()
     jobs = sum(entry.metadata["seconds"] for entry in list_entries(out))
     return _Times(started, trained, judged, jobs, again)
+
+
+def _end_workers() -> None:
+    """End joblib's processes, which would wait for more work beside the cluster."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def _refuse_failures(run: Started) -> None:
