@@ -15,7 +15,7 @@ import pandas as pd
 from freqai_lstm_plugins.data.candles import as_utc, between, find_files, last_moment, read_table
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.research.experiment import parse_experiment, resolved
-from freqai_lstm_plugins.research.experiment_schema import BASELINES, Experiment
+from freqai_lstm_plugins.research.experiment_schema import Experiment
 
 TUNED, DEFAULTS = "tuned", "defaults"
 
@@ -107,8 +107,3 @@ def holdout_part(experiment: Experiment, models: dict[str, Any], cut: Cut) -> Ex
         folds = max(1, n_bars // experiment.split.test_bars)
         values["split"] |= {"folds": folds, "test_bars": n_bars // folds}
     return parse_experiment(values)
-
-
-def is_baseline(kind: str) -> bool:
-    """Whether every comparison holds a model of this kind anyway."""
-    return kind in BASELINES

@@ -10,7 +10,6 @@ names, FreqAI's or qlib's; a setting that counts something takes whole numbers o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import numbers
@@ -153,12 +152,6 @@ def parse_ranges(values: Any, kind: str, where: str) -> Ranges:
     if all(isinstance(one, Choices) and len(one.values) == 1 for one in found.values()):
         raise ConfigError(f"{where}: every setting has one value only, so there is no search.")
     return found
-
-
-def ranges_hash(ranges: Ranges) -> str:
-    """Return a hash of what may be drawn."""
-    text = json.dumps(describe(ranges), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe(ranges: Ranges) -> dict[str, Any]:

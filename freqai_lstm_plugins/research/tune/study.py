@@ -205,9 +205,16 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
         except KeyboardInterrupt:
             worker.give_back()
             raise
-        except load_optuna().exceptions.UpdateFinishedTrialError:
+        except (load_optuna().exceptions.UpdateFinishedTrialError, ValueError):
             # This process slept so long that another one took over.
-            return False
+            if worker.is_taken():
+                return False
+            raise
+        except UnboundLocalError as error:
+            # Optuna stumbles in its clean-up where the storage is gone.
+            if isinstance(error.__context__, outages()):
+                raise error.__context__ from None
+            raise
     _tell(study, worker, on_trial)
     return False
 
@@ -298,6 +305,12 @@ class _Worker:
                 raise load_optuna().TrialPruned
 
         return {"order": rng.permutation(count_units(self.task)), "on_instance": on_instance}
+
+    def is_taken(self) -> bool:
+        """Whether somebody else ended the trial that this process was at."""
+        trials = self.study.get_trials(deepcopy=False)
+        mine = next((one for one in trials if one.number == self.number), None)
+        return mine is not None and mine.state.is_finished() and REASON not in mine.user_attrs
 
     def give_back(self) -> None:
         """Queue the trial that was interrupted, which its study was told to have failed."""

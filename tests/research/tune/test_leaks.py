@@ -122,5 +122,5 @@ def test_on_labels_without_a_signal_the_winner_is_told_to_be_luck(tmp_path, mode
     assert sum(holds_zero) >= 17
     assert 0.3 < np.nanmean(overfitting) < 0.7
     assert np.nanmean(np.array(deflated) < 0.95) >= 0.9
-    # The search's own best looks good all the while.
-    assert np.mean(np.array(lead) > 0) >= 0.9
+    # The search's own best looks good all the while: far above zero on average.
+    assert np.mean(lead) > 3 * np.std(lead, ddof=1) / np.sqrt(len(lead))
