@@ -73,7 +73,9 @@ class HostedModel(BasePyTorchModel):
             folder = Path(config["user_data_dir"]) / "models" / identifier
             self.lock = lock_identifier(folder, identifier, config)
         try:
-            set_aside_damaged(folder)
+            # What a reader cannot read may be whole for the bot that runs there.
+            if not self.lock.is_reader:
+                set_aside_damaged(folder)
             super().__init__(**kwargs)
             self.start_up()
         except BaseException:

@@ -31,10 +31,15 @@ _SHARED = {RunMode.BACKTEST, RunMode.HYPEROPT, RunMode.WEBSERVER}
 
 
 class IdentifierLock:
-    """What a process holds of an identifier's folder, until `release` or its end."""
+    """What a process holds of an identifier's folder, until `release` or its end.
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    Attributes:
+        is_reader: Whether the process only reads there, beside whoever writes.
+    """
+
+    def __init__(self, stream: IO[str] | None = None, *, is_reader: bool = False) -> None:
         self._stream = stream
+        self.is_reader = is_reader
 
     def release(self) -> None:
         """Let others have the folder."""
@@ -57,7 +62,7 @@ def lock_identifier(folder: Path, identifier: str, config: Mapping[str, Any]) ->
     mode = config.get("runmode")
     is_reader = bool(config.get("freqai_backtest_live_models"))
     if is_reader or mode not in _ALONE | _SHARED:
-        return IdentifierLock()
+        return IdentifierLock(is_reader=is_reader)
     try:
         # Not there on every system.
         fcntl: Any = importlib.import_module("fcntl")

@@ -27,6 +27,8 @@ _PACKAGES = {
     "xgboost": ("xgboost", "xgboost"),
     "ridge": ("scikit-learn", "sklearn"),
 }
+# Settings of a regressor that reads a user's own rows.
+_OF_THE_DATA = ("valid_size", "label_period", "step", "symbol", "scale", "progress")
 # Settings by which a tree depends on its seed.
 _DRAWS = ("subsample", "colsample_bytree")
 
@@ -52,6 +54,12 @@ def new_model(
         ConfigError: No model has that name, or it has no such setting.
     """
     if name in NETS:
+        given = next((key for key in settings if key in _OF_THE_DATA), None)
+        if given is not None:
+            raise ConfigError(
+                f"{name}: {given} counts for nothing here, as rows are split and scaled for all "
+                f"models alike. Leave it out."
+            )
         options = {"progress": False, "seed": seed, **settings}
         return SequenceRegressor(
             net=name, window=window, symbol_embedding=symbol_embedding, **options

@@ -33,6 +33,7 @@ MODEL_KINDS = (
     "gru",
     "alstm",
     "tft",
+    "mlp",
     "ridge",
     "lightgbm",
     "xgboost",

@@ -96,14 +96,22 @@ class AllWindows:
 
 def all_windows(data: Prepared) -> AllWindows:
     """Join the windows of both parts."""
-    parts = [data.train] if data.valid is None else [data.train, data.valid]
-    ends = np.concatenate([part.ends.numpy() for part in parts])
-    order = np.argsort(ends, kind="stable")
+    train, valid = data.train, data.valid
+    rows, ends = train.rows, [train.ends]
+    if valid is not None and valid.rows is train.rows:
+        ends.append(valid.ends)
+    elif valid is not None:
+        # Rows of their own, which a user gave for validation, come after those of training.
+        rows, ends = torch.cat([rows, valid.rows]), [train.ends, valid.ends + len(rows)]
+    parts = [train] if valid is None else [train, valid]
+    joined = torch.cat(ends).numpy()
+    order = np.argsort(joined, kind="stable")
     targets = np.concatenate([part.targets.double().numpy() for part in parts])[order]
     weights = np.concatenate([part.weights.double().numpy() for part in parts])[order]
-    ends = ends[order]
-    times = ends if data.times is None else data.times[ends]
-    return AllWindows(data.train.rows.numpy(), ends, targets, weights, times)
+    joined = joined[order]
+    is_numbered = data.times is not None and len(data.times) == len(rows)
+    times = data.times[joined] if is_numbered and data.times is not None else joined
+    return AllWindows(rows.numpy(), joined, targets, weights, times)
 
 
 def choose_folds(times: IntArray, label_period: int, folds: int) -> list[InnerFold]:
