@@ -80,7 +80,9 @@ class RobustZScore:
         """
         rows = self._checked(X)
         varies = self.scale_ > 0
-        scaled = (rows - self.median_) / np.where(varies, self.scale_, 1.0)
+        # Far beyond the training rows the quotient may leave float64, to be clipped like the rest.
+        with np.errstate(over="ignore"):
+            scaled = (rows - self.median_) / np.where(varies, self.scale_, 1.0)
         scaled = np.where(varies | np.isnan(rows), scaled, 0.0)
         if self.clip is not None:
             np.clip(scaled, -self.clip, self.clip, out=scaled)

@@ -45,7 +45,7 @@ def refused(error, message, call):
 SETTINGS = [
     (
         {"net": "lstn"},
-        "unknown net 'lstn': the nets are lstm, gru, alstm, tft. Did you mean 'lstm'",
+        "unknown net 'lstn': the nets are lstm, gru, alstm, tft, mlp. Did you mean 'lstm'",
     ),
     ({"net": ""}, "unknown net '': the nets are lstm, gru"),
     ({"net": 3}, "net must be a name or a function that makes a net, not 3"),

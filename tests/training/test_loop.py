@@ -13,6 +13,7 @@ from torch import nn
 
 from freqai_lstm_plugins import SequenceRegressor
 from freqai_lstm_plugins.config import NetConfig, TrainConfig
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import build_net
@@ -144,8 +145,9 @@ def test_a_callback_that_raises_ends_the_training_and_the_model_stays_as_it_was(
 
     before = torch.get_num_threads()
     model = SequenceRegressor("lstm", W, hidden_size=4, max_epochs=3, num_threads=2)
+    data = Prepared(window_set(40), None, Schema(list("abc"), ["y"]))
     with pytest.raises(KeyError):
-        model.fit_windows(window_set(40), None, list("abc"), ["y"], on_epoch=fail)
+        model.fit_windows(data, on_epoch=fail)
     assert not model.is_fitted
     assert torch.get_num_threads() == before
 

@@ -48,7 +48,8 @@ def test_a_numba_that_fails_costs_speed_and_one_warning(fresh, monkeypatch, capl
         fit("gru")
         fit("lstm")
     assert np.isfinite(model.predict(X)[4:]).all()
-    (warning,) = caplog.messages
+    # So short a training is also told to be no better than a constant.
+    (warning,) = [message for message in caplog.messages if "numba" in message]
     assert "run by torch alone" in warning
     assert (str(error).splitlines() or ["EOFError"])[0] in warning
     assert "delete the files *.nbi and *.nbc in" in warning
