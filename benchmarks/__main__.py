@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.load import Load, describe, wait_for_quiet
 from benchmarks.report import machine, read_rows, to_markdown, write_json, write_pages
 from benchmarks.rows import ROWS
 from benchmarks.sizes import FULL, QUICK
@@ -43,8 +44,11 @@ def main(
     logging.disable(logging.WARNING)
     found = read_rows(json) if json else {}
     for name in names or ROWS:
+        if not quick:
+            wait_for_quiet()
+        load = Load()
         row = ROWS[name](QUICK if quick else FULL)
-        row.machine = machine()
+        row.machine = f"{machine()}; {describe(load)}"
         found[name] = row
         typer.echo(to_markdown(row))
         # After each row, so that Ctrl-C leaves the finished ones.

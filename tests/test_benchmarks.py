@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks import alpha158, candles, coverage, limit, peak, report
 from benchmarks.data import new_net
+from benchmarks.load import Load, describe
 from benchmarks.measure import Ratio, Row, Spread, Stopwatch, alternate
 from benchmarks.rows import ROWS
 from benchmarks.sizes import (
@@ -297,3 +301,21 @@ def test_the_command_keeps_the_rows_that_it_does_not_measure(tmp_path, monkeypat
     assert list(report.read_rows(results)) == ["headline", "imports"]
     assert "torch threads" in report.read_rows(results)["imports"].machine
     assert CliRunner().invoke(app, ["trian"]).exit_code == 2
+
+
+def test_the_load_of_others_is_told_and_our_own_is_none():
+    def burn(seconds):
+        code = f"import time; ends = time.time() + {seconds}\nwhile time.time() < ends: pass"
+        return [sys.executable, "-c", code]
+
+    load = Load()
+    with subprocess.Popen(burn(3)) as other:
+        time.sleep(2)
+        # A child counts as another until it has ended, and as ours from then on.
+        busy = load.cores()
+        other.wait()
+    if busy is None:
+        pytest.skip("this system does not tell what processes use")
+    assert busy > 0.5
+    assert "others used" in describe(load)
+    assert load.cores() < busy
