@@ -23,7 +23,7 @@ from freqai_lstm_plugins.research.portfolio import Plan as Positions
 from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
 from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writing_to
-from freqai_lstm_plugins.research.store import Entry, list_entries, load_predictions, read_entry
+from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 
@@ -100,7 +100,7 @@ def build_checked_market(checked: Checked, rules: Rules) -> Market:
 
 def _count_tried(out: Path) -> int:
     """Return how many different models and settings were ever trained in the output folder."""
-    known = [entry.metadata for entry in list_entries(out)]
+    known = [entry.metadata for entry in find_entries(out)]
     decisive = ("kind", "settings", "window", "is_panel", "symbol_embedding")
     return len({json.dumps([one[name] for name in decisive], sort_keys=True) for one in known})
 

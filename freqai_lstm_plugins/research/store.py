@@ -79,21 +79,26 @@ def read_entry(folder: Path) -> Entry:
     return Entry(folder, metadata)
 
 
+def find_entries(out: Path) -> list[Entry]:
+    """Return all finished jobs of an output folder, by their paths; none where there are none."""
+    # What a killed worker was writing begins with a dot, and is no model.
+    return [
+        read_entry(path.parent)
+        for path in sorted(out.glob(f"models/**/{METADATA_FILE}"))
+        if not path.parent.name.startswith(".")
+    ]
+
+
 def list_entries(out: Path) -> list[Entry]:
     """Return all finished jobs of an output folder, by their paths.
 
     Raises:
         DataError: There is no such folder, or it holds no models.
     """
-    # What a killed worker was writing begins with a dot, and is no model.
-    found = sorted(
-        path
-        for path in out.glob(f"models/**/{METADATA_FILE}")
-        if not path.parent.name.startswith(".")
-    )
+    found = find_entries(out)
     if not found:
         raise DataError(f"{out} holds no models: run `freqai-lstm compare` with --out {out} first.")
-    return [read_entry(path.parent) for path in found]
+    return found
 
 
 def load_predictions(jobs: Iterable[Job], out: Path, seeds: Sequence[int]) -> pd.DataFrame:

@@ -229,6 +229,7 @@ def test_a_whole_backtest_trains_predicts_and_is_found_again(tmp_path, caplog):
     assert (inside["do_predict"] == 1).all()
     assert inside["&-return_w_ridge"].between(0, 1).all()
     model.lock.release()
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         again, _ = backtest(tmp_path, market, SmallStrategy, **changes)
     assert "Done training" not in caplog.text

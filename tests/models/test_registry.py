@@ -18,6 +18,10 @@ from freqai_lstm_plugins.models.state import read_state
 
 W = 4
 NETS = ("regressor", "classifier")
+OPTIONS = {
+    **{kind: {"window": W, "hidden_size": 4, "max_epochs": 1} for kind in NETS},
+    "ensemble": {"window": W, "members": {"ridge": {}, "lightgbm": {"n_estimators": 5}}},
+}
 
 
 def prepared(kind):
@@ -35,7 +39,7 @@ def prepared(kind):
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_loaded_model_of_every_kind_says_the_same(kind, tmp_path):
-    options = {"window": W, "hidden_size": 4, "max_epochs": 1} if kind in NETS else {}
+    options = dict(OPTIONS.get(kind, {}))
     data, path = prepared(kind), tmp_path / "model.zip"
     model = model_class(kind)(**options).fit_windows(data)
     save_model(model, path)
