@@ -189,8 +189,11 @@ def test_scaling_does_not_move_when_test_rows_change():
 
 
 def test_of_shuffled_labels_nothing_is_found(tmp_path):
-    """Ridge's interval of 95 % holds 0: in 90 of 100 draws at least, here in 9 of 10."""
-    assert shuffled_draws(tmp_path, range(10)) >= 9
+    """Ridge's interval of 95 % holds 0 in 90 of 100 draws at least, which the long test counts.
+
+    Of ten draws at that rate seven or fewer hold it once in a dozen times, so eight are asked for.
+    """
+    assert shuffled_draws(tmp_path, range(10)) >= 8
 
 
 @pytest.mark.slow
