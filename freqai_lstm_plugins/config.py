@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import numbers
 import types
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.names import closest
 
 DEFAULT_WINDOW = 24
 
@@ -259,9 +259,8 @@ def field_names(*configs: type[Any]) -> list[str]:
 
 def unknown_key_error(key: object, known: list[str], where: str) -> ConfigError:
     """Return the error for a key that is no setting, naming the closest one that is."""
-    close = difflib.get_close_matches(str(key), known, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Known settings: {', '.join(known)}."
-    return ConfigError(f"{where}: unknown setting {key!r}. {hint}")
+    hint = closest(key, known) or f" Known settings: {', '.join(known)}."
+    return ConfigError(f"{where}: unknown setting {key!r}.{hint}")
 
 
 def canonical_keys(values: Mapping[str, Any], where: str) -> dict[str, Any]:

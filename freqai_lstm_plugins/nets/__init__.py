@@ -6,12 +6,11 @@ the outputs mean is the business of `freqai_lstm_plugins.training.objectives`.
 
 from __future__ import annotations
 
-import difflib
-
 from torch import nn
 
 from freqai_lstm_plugins.config import AnyNetConfig
 from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets.alstm import ALSTMNet
 from freqai_lstm_plugins.nets.base import (
     SequenceNet,
@@ -71,9 +70,8 @@ def net_class(name: str) -> type[SequenceNet]:
         ConfigError: No net has that name.
     """
     if name not in NETS:
-        close = difflib.get_close_matches(name, NETS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ConfigError(f"unknown net {name!r}: the nets are {', '.join(NETS)}.{hint}")
+        known = ", ".join(NETS)
+        raise ConfigError(f"unknown net {name!r}: the nets are {known}.{closest(name, NETS)}")
     return NETS[name]
 
 
