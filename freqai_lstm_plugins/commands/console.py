@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.research.runner import OnDone
+
+# Options that several commands have, in the same words.
+UserDir = Annotated[Path, typer.Option(help="The freqtrade user directory.")]
+Configs = Annotated[
+    list[Path] | None,
+    typer.Option(help="Config, once or more; by default config-lea.json of the userdir."),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(help="Folder of candles; by default data/EXCHANGE of the userdir."),
+]
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from freqai_lstm_plugins.commands.console import err, out
+from freqai_lstm_plugins.commands.console import Configs, DataDir, UserDir, err, out
 from freqai_lstm_plugins.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -28,17 +28,9 @@ def explain(
     pair: Annotated[
         str | None, typer.Option(help="Pair to explain; by default that of the model's name.")
     ] = None,
-    userdir: Annotated[Path, typer.Option(help="The freqtrade user directory.")] = Path(
-        "user_data"
-    ),
-    config: Annotated[
-        list[Path] | None,
-        typer.Option(help="Config, once or more; by default config-lea.json of the userdir."),
-    ] = None,
-    datadir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of candles; by default data/EXCHANGE of the userdir."),
-    ] = None,
+    userdir: UserDir = Path("user_data"),
+    config: Configs = None,
+    datadir: DataDir = None,
     strategy: Annotated[
         str | None, typer.Option(help="Strategy that makes the features; by default the config's.")
     ] = None,

@@ -9,27 +9,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from freqai_lstm_plugins.commands.console import err, out
+from freqai_lstm_plugins.commands.console import Configs, DataDir, UserDir, err, out
 from freqai_lstm_plugins.errors import MissingExtraError
 from freqai_lstm_plugins.names import separated
 
 
 def features(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder to write to.")],
-    userdir: Annotated[Path, typer.Option(help="The freqtrade user directory.")] = Path(
-        "user_data"
-    ),
-    config: Annotated[
-        list[Path] | None,
-        typer.Option(help="Config, once or more; by default config-lea.json of the userdir."),
-    ] = None,
+    userdir: UserDir = Path("user_data"),
+    config: Configs = None,
     strategy: Annotated[
         str | None, typer.Option(help="Strategy of FreqAI; by default the config's.")
     ] = None,
-    datadir: Annotated[
-        Path | None,
-        typer.Option(help="Folder of candles; by default data/EXCHANGE of the userdir."),
-    ] = None,
+    datadir: DataDir = None,
     pairs: Annotated[
         str | None, typer.Option(help="Pairs, with commas; by default the config's.")
     ] = None,
