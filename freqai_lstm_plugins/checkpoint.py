@@ -15,8 +15,7 @@ import platform
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -28,6 +27,9 @@ from freqai_lstm_plugins.errors import (
 )
 from freqai_lstm_plugins.files import replacing
 from freqai_lstm_plugins.version import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORMAT_NAME = "freqai_lstm_plugins"
 FORMAT_VERSION = 3

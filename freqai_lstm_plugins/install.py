@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from freqai_lstm_plugins.errors import UserDirError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.names import CONFIG_NAME, ENSEMBLE_CONFIG_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PACKAGE = Path(__file__).parent
 MODELS_DIR = PACKAGE / "freqaimodels"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 from freqai_lstm_plugins.errors import MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 CONFIG_NAME = "config-lea.json"
 """The config that is written into a user directory."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
 
 from freqai_lstm_plugins.commands.console import out
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def models(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tomllib
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
 
 from freqai_lstm_plugins.commands.console import err, job_progress, out
 from freqai_lstm_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def train(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import FloatArray
 from freqai_lstm_plugins.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from freqai_lstm_plugins.data.arrays import FloatArray
 
 _KINDS = {"c": "complex numbers", "M": "dates", "m": "durations", "U": "text", "S": "text"}
 

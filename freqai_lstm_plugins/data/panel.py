@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 from freqai_lstm_plugins.data.columns import numbers_of
 from freqai_lstm_plugins.data.windows import consecutive_in_time
 from freqai_lstm_plugins.errors import DataError, MismatchError
 from freqai_lstm_plugins.names import require_names
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 
 Series = npt.NDArray[Any] | pd.DataFrame | pd.Series
 Given = Series | Sequence[Series] | Mapping[str, Series]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from freqai_lstm_plugins.config import DataConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
 from freqai_lstm_plugins.data.columns import numbers_of
 from freqai_lstm_plugins.data.panel import Given, Inputs, read_inputs
@@ -25,6 +24,9 @@ from freqai_lstm_plugins.data.targets import TargetReader, Targets, read_numbers
 from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
 from freqai_lstm_plugins.errors import DataError, MismatchError
 from freqai_lstm_plugins.names import shortened
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.config import DataConfig
 
 logger = logging.getLogger(__name__)
 

@@ -13,18 +13,21 @@ times are right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import BoolArray, IntArray
 from freqai_lstm_plugins.data.candles import as_utc, last_moment
 from freqai_lstm_plugins.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freqai_lstm_plugins.data.arrays import BoolArray, IntArray
 
 Period: TypeAlias = tuple[str, str]
 Times: TypeAlias = "pd.DatetimeIndex | pd.Series[pd.Timestamp]"

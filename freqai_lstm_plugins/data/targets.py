@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import FloatArray
 from freqai_lstm_plugins.data.columns import numbers_of, objects_of
 from freqai_lstm_plugins.data.panel import Inputs
 from freqai_lstm_plugins.errors import DataError
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import FloatArray
 
 
 @dataclass(frozen=True)

@@ -13,24 +13,27 @@ itself, and the middle of the training's range behind FreqAI's own scaling to -1
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
-from freqai_lstm_plugins.data.panel import Given
 from freqai_lstm_plugins.data.windows import gather_windows
 from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
-from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.nets import PanelNet
 from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.objectives import Classes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
+    from freqai_lstm_plugins.data.panel import Given
+    from freqai_lstm_plugins.models.estimator import SequenceEstimator
 
 logger = logging.getLogger(__name__)
 

@@ -7,14 +7,16 @@ difference between its answer and the mean answer of the training.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import FloatArray
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS, Explanation, choose
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import FloatArray
 
 
 def explain_trees(

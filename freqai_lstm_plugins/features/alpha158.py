@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.features.candles import Candles, Step, closest, read_candles
@@ -27,6 +27,9 @@ from freqai_lstm_plugins.features.rolling import (
     shift,
 )
 from freqai_lstm_plugins.features.table import Missing, require_missing, to_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Found = Mapping[str, Array]
 

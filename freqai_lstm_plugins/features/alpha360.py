@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from freqai_lstm_plugins.features.candles import Candles, Step, read_candles
 from freqai_lstm_plugins.features.rolling import Array, shift
 from freqai_lstm_plugins.features.table import Missing, require_missing, to_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
 
 LAGS = 60
 FIELDS = ("close", "open", "high", "low", "vwap", "volume")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,9 @@ import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.features.rolling import Array, shift
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = (*PRICES, "volume")

@@ -10,12 +10,15 @@ symbol that was halted h bars may be many days, and `known_at` says how many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 LABEL, KNOWN_AT = "label", "known_at"
 # Standard deviation of ranks spread evenly over an interval of length 1.

@@ -11,12 +11,14 @@ the window long ago is felt in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Array = npt.NDArray[np.float64]
 """One value a row."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.features.candles import Candles, finite
-from freqai_lstm_plugins.features.rolling import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from freqai_lstm_plugins.features.rolling import Array
 
 Missing = Literal["nan", "neutral"]
 """What stands for an unknown value: NaN, or a constant known beforehand."""

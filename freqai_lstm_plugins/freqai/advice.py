@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from freqai_lstm_plugins.errors import DataError, MismatchError
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freqai_lstm_plugins.errors import DataError, MismatchError
 
 NEW_IDENTIFIER = "In FreqAI a new model needs a new freqai.identifier."
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from datasieve.pipeline import Pipeline
 from freqtrade.freqai.base_models.BasePyTorchClassifier import BasePyTorchClassifier
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.data.arrays import BoolArray
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.models.classifier import SequenceClassifier
 from freqai_lstm_plugins.names import require_names
+
+if TYPE_CHECKING:
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+    from freqai_lstm_plugins.data.arrays import BoolArray
 
 logger = logging.getLogger(__name__)
 

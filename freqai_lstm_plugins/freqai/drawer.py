@@ -6,16 +6,13 @@ Both classes replace a class of freqtrade's by one that behaves the same where n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-import pandas as pd
 import rapidjson
 from datasieve.pipeline import Pipeline
-from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_drawer import (
     FEATURE_PIPELINE,
     LABEL_PIPELINE,
@@ -23,13 +20,19 @@ from freqtrade.freqai.data_drawer import (
     METADATA_NUMBER_MODE,
     FreqaiDataDrawer,
 )
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.errors import NotACheckpointError
 from freqai_lstm_plugins.files import replacing, write_text
 from freqai_lstm_plugins.freqai.sidecar import part_of, require_unchanged, write_hashes
 from freqai_lstm_plugins.models.registry import from_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from freqtrade.configuration import TimeRange
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from freqtrade.exchange import timeframe_to_seconds
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
@@ -31,6 +30,9 @@ from freqai_lstm_plugins.models.ensemble.regressor import (
 from freqai_lstm_plugins.models.ensemble.settings import with_defaults
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import torch_threads
+
+if TYPE_CHECKING:
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 logger = logging.getLogger(__name__)
 

@@ -7,20 +7,17 @@ rules of `SequenceModel`. The user's model folder is only read.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from freqtrade.exchange import timeframe_to_seconds
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.config import WindowConfig, parse_settings
-from freqai_lstm_plugins.data.arrays import IntArray
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
 from freqai_lstm_plugins.explanations.explanation import (
     DEFAULT_WINDOWS,
@@ -40,9 +37,16 @@ from freqai_lstm_plugins.freqai.offline import (
     read_config,
 )
 from freqai_lstm_plugins.freqai.saved import find_saved, load_saved
-from freqai_lstm_plugins.models.estimator import SequenceEstimator
-from freqai_lstm_plugins.models.state import SequenceState
 from freqai_lstm_plugins.names import require_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+    from freqai_lstm_plugins.data.arrays import IntArray
+    from freqai_lstm_plugins.models.estimator import SequenceEstimator
+    from freqai_lstm_plugins.models.state import SequenceState
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,10 @@ With them an experiment compares models on a user's own features, and needs no f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from freqtrade.misc import pair_to_filename
@@ -28,6 +27,9 @@ from freqai_lstm_plugins.freqai.offline import (
     whitelist,
 )
 from freqai_lstm_plugins.freqai.slices import CANDLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(frozen=True)

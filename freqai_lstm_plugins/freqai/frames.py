@@ -7,16 +7,19 @@ after it; only a row that is not finite breaks the windows that would hold it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows, to_float32
 from freqai_lstm_plugins.freqai.columns import refuse_unusable_features
 from freqai_lstm_plugins.freqai.slices import full_windows
 from freqai_lstm_plugins.names import require_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 
 @dataclass(frozen=True)

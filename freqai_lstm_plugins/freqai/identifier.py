@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.config import (
     NetConfig,
@@ -18,6 +16,10 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.freqai.settings import SECTIONS, ModelSettings
 from freqai_lstm_plugins.names import shortened
 from freqai_lstm_plugins.nets import net_class
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 SETTINGS_FILE = "freqai_lstm_settings.json"
 

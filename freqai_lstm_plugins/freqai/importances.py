@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
-
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import MissingExtraError
 from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS, explain_windows
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.models.estimator import SequenceEstimator
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+    from freqai_lstm_plugins.data.windows import WindowSet
+    from freqai_lstm_plugins.models.estimator import SequenceEstimator
 
 logger = logging.getLogger(__name__)
 

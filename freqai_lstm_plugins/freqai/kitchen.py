@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
-from freqtrade.strategy.interface import IStrategy
 
 from freqai_lstm_plugins.files import replacing
 from freqai_lstm_plugins.freqai.columns import holds_no_prediction
 from freqai_lstm_plugins.freqai.drawer import read_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freqtrade.configuration import TimeRange
+    from freqtrade.strategy.interface import IStrategy
 
 logger = logging.getLogger(__name__)
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from freqtrade.exceptions import OperationalException
 from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
-from freqtrade.strategy.interface import IStrategy
 
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError
 from freqai_lstm_plugins.freqai.columns import STATISTICS, answer_columns, refuse_unsound_columns
@@ -36,6 +32,13 @@ from freqai_lstm_plugins.freqai.own_net import own_sources
 from freqai_lstm_plugins.freqai.recovery import set_aside_damaged
 from freqai_lstm_plugins.freqai.settings import read_settings
 from freqai_lstm_plugins.freqai.spelling import misspelt_keys
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Iterator
+
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+    from freqtrade.strategy.interface import IStrategy
 
 logger = logging.getLogger(__name__)
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
-from freqtrade.strategy.interface import IStrategy
 
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER
 from freqai_lstm_plugins.freqai.columns import answer_columns
 from freqai_lstm_plugins.freqai.identifier import refuse_other_answers
-from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.lifecycle import HostedModel
 from freqai_lstm_plugins.freqai.retries import Retries, next_pair
+
+if TYPE_CHECKING:
+    from collections import deque
+
+    import pandas as pd
+    from freqtrade.configuration import TimeRange
+    from freqtrade.strategy.interface import IStrategy
+
+    from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 
 logger = logging.getLogger(__name__)
 

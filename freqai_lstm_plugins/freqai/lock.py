@@ -14,13 +14,15 @@ import errno
 import importlib
 import logging
 import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from freqtrade.enums import RunMode
 
 from freqai_lstm_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 

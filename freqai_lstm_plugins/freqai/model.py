@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from datasieve.pipeline import Pipeline
 from freqtrade.exchange import timeframe_to_seconds
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.freqai.torch.PyTorchDataConvertor import (
     DefaultPyTorchDataConvertor,
     PyTorchDataConvertor,
@@ -33,11 +31,16 @@ from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
 from freqai_lstm_plugins.freqai.own_net import require_fitting_constructor
 from freqai_lstm_plugins.freqai.pipelines import forget_the_fit
 from freqai_lstm_plugins.freqai.slices import CANDLE, full_windows, prepare_training
-from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.nets import build_net, net_class
 from freqai_lstm_plugins.training.devices import choose_device
-from freqai_lstm_plugins.training.history import Epoch
+
+if TYPE_CHECKING:
+    from datasieve.pipeline import Pipeline
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+    from freqai_lstm_plugins.models.estimator import SequenceEstimator
+    from freqai_lstm_plugins.training.history import Epoch
 
 logger = logging.getLogger(__name__)
 

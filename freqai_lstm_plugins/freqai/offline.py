@@ -6,12 +6,10 @@ through freqtrade's own data kitchen, so they are those that a backtest computes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from freqtrade.configuration import TimeRange, validate_config_consistency
@@ -27,6 +25,10 @@ from freqtrade.resolvers import StrategyResolver
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.names import CONFIG_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 
 @contextmanager

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from datasieve.pipeline import Pipeline
 from datasieve.transforms import DBSCAN
 from datasieve.utils import remove_outliers
 from sklearn.neighbors import NearestNeighbors
+
+if TYPE_CHECKING:
+    from datasieve.pipeline import Pipeline
 
 
 class RowwiseDBSCAN(DBSCAN):

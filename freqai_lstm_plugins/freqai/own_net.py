@@ -11,14 +11,16 @@ import re
 import sys
 import sysconfig
 import tokenize
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 logger = logging.getLogger(__name__)
 

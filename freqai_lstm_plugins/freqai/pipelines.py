@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from datasieve.pipeline import Pipeline
 from datasieve.transforms import DissimilarityIndex, Noise
 
 from freqai_lstm_plugins.freqai.outliers import RowwiseDBSCAN
+
+if TYPE_CHECKING:
+    from datasieve.pipeline import Pipeline
 
 
 def forget_the_fit(pipeline: Pipeline) -> Pipeline:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from freqtrade.freqai.base_models.BasePyTorchRegressor import BasePyTorchRegressor
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.data.arrays import BoolArray
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.models.regressor import SequenceRegressor
+
+if TYPE_CHECKING:
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+    from freqai_lstm_plugins.data.arrays import BoolArray
 
 logger = logging.getLogger(__name__)
 

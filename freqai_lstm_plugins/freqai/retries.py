@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Container
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from freqai_lstm_plugins.errors import FreqaiLSTMError
+
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Callable, Container
 
 logger = logging.getLogger(__name__)
 

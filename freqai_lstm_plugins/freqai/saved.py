@@ -11,7 +11,7 @@ import tempfile
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqtrade.constants import USERPATH_FREQAIMODELS
 from freqtrade.exceptions import FreqtradeException
@@ -21,15 +21,18 @@ from freqtrade.freqai.data_drawer import (
     METADATA,
     FreqaiDataDrawer,
 )
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.errors import FreqaiLSTMError, NotACheckpointError
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
-from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.models.state import SequenceState, read_state
 from freqai_lstm_plugins.names import MODEL_SUFFIX
+
+if TYPE_CHECKING:
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+
+    from freqai_lstm_plugins.models.estimator import SequenceEstimator
 
 TREES = "_model.joblib"
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freqai_lstm_plugins.errors import NotACheckpointError
 from freqai_lstm_plugins.files import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PARTS = ("model.zip", "metadata.json", "feature_pipeline.pkl", "label_pipeline.pkl")
 

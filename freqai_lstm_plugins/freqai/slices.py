@@ -7,17 +7,13 @@ them, so the position travels through them as an extra label column.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
-from datasieve.pipeline import Pipeline
 from freqtrade.exchange import timeframe_to_seconds
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows, to_float32
 from freqai_lstm_plugins.data.splits import purged
@@ -29,6 +25,13 @@ from freqai_lstm_plugins.data.windows import (
 )
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.freqai.columns import refuse_unusable_features
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pandas as pd
+    from datasieve.pipeline import Pipeline
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 logger = logging.getLogger(__name__)
 

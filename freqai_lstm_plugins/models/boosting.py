@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from freqai_lstm_plugins.config import at_least, setting
-from freqai_lstm_plugins.data.arrays import FloatArray
 from freqai_lstm_plugins.errors import MissingExtraError
 from freqai_lstm_plugins.models.tabular import (
     Float32Array,
@@ -26,6 +24,11 @@ from freqai_lstm_plugins.models.tabular import (
     TabularRegressor,
 )
 from freqai_lstm_plugins.training.history import Epoch, History
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freqai_lstm_plugins.data.arrays import FloatArray
 
 EXTRA = "trees"
 _COUNT = "an integer of at least 1"

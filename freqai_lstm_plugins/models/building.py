@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
-from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
 from freqai_lstm_plugins.models.yardstick import constant_outputs
 from freqai_lstm_plugins.nets import build_net, net_class, panel_net
 from freqai_lstm_plugins.training.devices import choose_device, seeded
 from freqai_lstm_plugins.training.objectives import Answer, Classes
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.windows import WindowSet
+    from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
 
 # The mean of scaled targets lies within, whether they were standardized or brought to -1 to 1.
 LARGEST_SCALED_MEAN = 1.0

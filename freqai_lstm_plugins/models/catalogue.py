@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
 from freqai_lstm_plugins.models.boosting import LightGBM, XGBoost
-from freqai_lstm_plugins.models.contract import Model
 from freqai_lstm_plugins.models.linear import Ridge
 from freqai_lstm_plugins.models.naive import NaiveLast, NaiveZero
 from freqai_lstm_plugins.models.regressor import SequenceRegressor
-from freqai_lstm_plugins.models.tabular import TabularRegressor
 from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets import NETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freqai_lstm_plugins.models.contract import Model
+    from freqai_lstm_plugins.models.tabular import TabularRegressor
 
 TABULAR: dict[str, type[TabularRegressor]] = {
     model.kind: model for model in (LightGBM, XGBoost, Ridge)

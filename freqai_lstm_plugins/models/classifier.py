@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 
-from freqai_lstm_plugins.config import TrainConfig
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
 from freqai_lstm_plugins.data.columns import objects_of
-from freqai_lstm_plugins.data.panel import Given, Inputs
 from freqai_lstm_plugins.data.preparation import Prepared, Schema, read_weights
 from freqai_lstm_plugins.data.targets import plain, read_classes
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.training.objectives import Classes, balanced_weights
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.config import TrainConfig
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
+    from freqai_lstm_plugins.data.panel import Given, Inputs
+    from freqai_lstm_plugins.data.windows import WindowSet
 
 logger = logging.getLogger(__name__)
 

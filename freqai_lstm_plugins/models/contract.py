@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
-from freqai_lstm_plugins.data.preparation import Prepared
-from freqai_lstm_plugins.training.history import Epoch, History
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
+    from freqai_lstm_plugins.data.preparation import Prepared
+    from freqai_lstm_plugins.training.history import Epoch, History
 
 
 @dataclass(frozen=True)

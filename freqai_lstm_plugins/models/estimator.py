@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -31,23 +30,26 @@ from freqai_lstm_plugins.data.preparation import (
     scaled_rows,
 )
 from freqai_lstm_plugins.data.scaling import Scaling
-from freqai_lstm_plugins.data.targets import Targets
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError, MismatchError
 from freqai_lstm_plugins.models.building import stored_net
-from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.fitted import Fitted, require_enough, require_same_names, train_net
 from freqai_lstm_plugins.models.intervals import Calibration
 from freqai_lstm_plugins.models.parameterized import ParameterizedNet
-from freqai_lstm_plugins.models.parameters import NetFactory
 from freqai_lstm_plugins.models.state import SequenceState
 from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.history import Epoch, History
-from freqai_lstm_plugins.training.objectives import Answer
 from freqai_lstm_plugins.training.prediction import predict_windows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from matplotlib.figure import Figure
+
+    from freqai_lstm_plugins.data.targets import Targets
+    from freqai_lstm_plugins.data.windows import WindowSet
+    from freqai_lstm_plugins.models.contract import Predictions
+    from freqai_lstm_plugins.models.parameters import NetFactory
+    from freqai_lstm_plugins.training.objectives import Answer
 
 # These stand beside the data settings in a file, or are of the moment.
 _NOT_IN_DATA_SETTINGS = ("window", "scale", "progress")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
-
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.models.building import new_net, start_from_constant
-from freqai_lstm_plugins.models.intervals import Calibration
-from freqai_lstm_plugins.models.parameters import Parameters
 from freqai_lstm_plugins.models.yardstick import with_yardstick
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import choose_device, seeded, torch_threads
-from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.loop import Trained, count_epochs, fit, require_windows
-from freqai_lstm_plugins.training.objectives import Answer
 from freqai_lstm_plugins.training.progress import epoch_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from freqai_lstm_plugins.data.preparation import Prepared, Schema
+    from freqai_lstm_plugins.data.scaling import Scaling
+    from freqai_lstm_plugins.models.intervals import Calibration
+    from freqai_lstm_plugins.models.parameters import Parameters
+    from freqai_lstm_plugins.training.history import Epoch, History
+    from freqai_lstm_plugins.training.objectives import Answer
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from freqai_lstm_plugins.config import at_least, setting
-from freqai_lstm_plugins.data.arrays import FloatArray
 from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
 from freqai_lstm_plugins.models.tabular import (
     Float32Array,
@@ -20,6 +19,9 @@ from freqai_lstm_plugins.models.tabular import (
     TabularRegressor,
 )
 from freqai_lstm_plugins.training.history import Epoch, History
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import FloatArray
 
 # Penalties a weight of the data, from hardly any to one that leaves little of a weak signal.
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
 from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.training.history import Epoch, History
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
 
 # Column of rows that holds, for each label, its newest value that is known at the row.
 LAST_KNOWN = "last known {}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from torch import nn
 
 from freqai_lstm_plugins.config import (
     DEFAULT_WINDOW,
@@ -15,12 +14,16 @@ from freqai_lstm_plugins.config import (
     TrainConfig,
     field_names,
 )
-from freqai_lstm_plugins.data.arrays import FloatArray
-from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
-from freqai_lstm_plugins.models.fitted import Fitted
 from freqai_lstm_plugins.models.parameters import NetFactory, Parameters
-from freqai_lstm_plugins.training.history import History
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freqai_lstm_plugins.data.arrays import FloatArray
+    from freqai_lstm_plugins.data.scaling import Scaling
+    from freqai_lstm_plugins.models.fitted import Fitted
+    from freqai_lstm_plugins.training.history import History
 
 
 class ParameterizedNet(ABC):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.checkpoint import (
     Checkpoint,
@@ -14,12 +13,16 @@ from freqai_lstm_plugins.checkpoint import (
 )
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models import catalogue
-from freqai_lstm_plugins.models.contract import Model
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.ensemble.settings import read_members
 from freqai_lstm_plugins.models.estimator import SequenceEstimator, with_net
-from freqai_lstm_plugins.models.parameters import NetFactory
 from freqai_lstm_plugins.names import closest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freqai_lstm_plugins.models.contract import Model
+    from freqai_lstm_plugins.models.parameters import NetFactory
 
 ENSEMBLE = EnsembleRegressor.kind
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
-from freqai_lstm_plugins.data.panel import Given, Inputs
 from freqai_lstm_plugins.data.preparation import Prepared, Schema, read_weights
 from freqai_lstm_plugins.data.targets import read_numbers
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.estimator import SequenceEstimator
@@ -23,6 +20,11 @@ from freqai_lstm_plugins.nets import net_class
 from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.objectives import Numbers, Quantiles, quantile_levels
 from freqai_lstm_plugins.training.prediction import predict_windows
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.config import TrainConfig
+    from freqai_lstm_plugins.data.panel import Given, Inputs
+    from freqai_lstm_plugins.data.windows import WindowSet
 
 
 class Interval(NamedTuple):

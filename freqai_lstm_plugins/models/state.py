@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import Tensor
 
-from freqai_lstm_plugins.checkpoint import Checkpoint
 from freqai_lstm_plugins.errors import ConfigError, MismatchError, NotACheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freqai_lstm_plugins.checkpoint import Checkpoint
 
 NET_KINDS = ("regressor", "classifier")
 

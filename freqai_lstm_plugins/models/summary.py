@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from freqai_lstm_plugins.checkpoint import Checkpoint
 from freqai_lstm_plugins.errors import NotACheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from freqai_lstm_plugins.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

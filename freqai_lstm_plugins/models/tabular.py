@@ -9,21 +9,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from freqai_lstm_plugins.config import parse_settings, setting
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.intervals import Calibration, require_rows
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.loop import require_windows
 from freqai_lstm_plugins.training.objectives import quantile_levels
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
+    from freqai_lstm_plugins.data.windows import WindowSet
 
 OnEpoch = Callable[[Epoch], None]
 Float32Array = npt.NDArray[np.float32]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.data.preparation import Prepared
-from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.training.devices import torch_threads
-from freqai_lstm_plugins.training.history import History
 from freqai_lstm_plugins.training.objectives import Answer, Classes, Numbers, Quantiles
 from freqai_lstm_plugins.training.prediction import predict_windows
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.preparation import Prepared
+    from freqai_lstm_plugins.data.windows import WindowSet
+    from freqai_lstm_plugins.training.history import History
 
 logger = logging.getLogger(__name__)
 

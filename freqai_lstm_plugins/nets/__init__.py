@@ -6,9 +6,8 @@ the outputs mean is the business of `freqai_lstm_plugins.training.objectives`.
 
 from __future__ import annotations
 
-from torch import nn
+from typing import TYPE_CHECKING
 
-from freqai_lstm_plugins.config import AnyNetConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets.alstm import ALSTMNet
@@ -29,6 +28,11 @@ from freqai_lstm_plugins.nets.recurrent import RecurrentNet
 from freqai_lstm_plugins.nets.seeds import replayed_by_torch, seeded
 from freqai_lstm_plugins.nets.symbols import PanelNet, panel_net
 from freqai_lstm_plugins.nets.tft import TFTNet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freqai_lstm_plugins.config import AnyNetConfig
 
 NETS: dict[str, type[SequenceNet]] = {
     "lstm": LSTMNet,

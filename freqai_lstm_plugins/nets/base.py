@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import AnyNetConfig, NetConfig, parse_settings
-from freqai_lstm_plugins.data.windows import RowWindows
 from freqai_lstm_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freqai_lstm_plugins.data.windows import RowWindows
 
 ConfigT = TypeVar("ConfigT", bound=AnyNetConfig)
 

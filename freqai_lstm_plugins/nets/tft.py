@@ -8,8 +8,7 @@ Equation numbers below are those of the arXiv version.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as nnf
@@ -21,6 +20,9 @@ from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.nets.base import SequenceNet, read_config
 from freqai_lstm_plugins.nets.recurrent import run_layers, stacked
 from freqai_lstm_plugins.nets.seeds import draw_seed, seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 # Numbers in one intermediate result of the variable selection, of which a step needs about ten.
 CHUNK_NUMBERS = 2**20

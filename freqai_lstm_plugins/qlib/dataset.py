@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from qlib.data.dataset import DatasetH
 from qlib.data.dataset.handler import DataHandlerLP
 from qlib.data.dataset.weight import Reweighter
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 from freqai_lstm_plugins.data.splits import known_before
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.names import closest, require_names
+
+if TYPE_CHECKING:
+    from qlib.data.dataset import DatasetH
+
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 
 LEARN, INFER = DataHandlerLP.DK_L, DataHandlerLP.DK_I
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from qlib.data.data import ExpressionD
 from qlib.data.dataset.loader import NestedDataLoader, QlibDataLoader
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def qlib_loaders(handler: Any) -> list[QlibDataLoader]:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from qlib.data.dataset import DatasetH, TSDatasetH
-from qlib.data.dataset.weight import Reweighter
 from qlib.log import get_module_logger
 from qlib.model.base import ModelFT
 from qlib.workflow import R
@@ -27,7 +25,6 @@ from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.catalogue import model_names, new_model
-from freqai_lstm_plugins.models.contract import Model
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import load_model, save_model
 from freqai_lstm_plugins.models.regressor import SequenceRegressor
@@ -51,7 +48,14 @@ from freqai_lstm_plugins.qlib.dataset import (
 from freqai_lstm_plugins.qlib.expressions import reach, warn_of_peeking
 from freqai_lstm_plugins.qlib.rows import panel_of
 from freqai_lstm_plugins.qlib.settings import log_needless, translated
-from freqai_lstm_plugins.training.history import Epoch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qlib.data.dataset.weight import Reweighter
+
+    from freqai_lstm_plugins.models.contract import Model
+    from freqai_lstm_plugins.training.history import Epoch
 
 logger = get_module_logger("SequenceModel")
 

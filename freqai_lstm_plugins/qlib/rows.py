@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from qlib.data import D
-from qlib.data.dataset import DatasetH
 
 from freqai_lstm_plugins.data.arrays import BoolArray, IntArray, to_float32
 from freqai_lstm_plugins.data.assembly import Rows
 from freqai_lstm_plugins.qlib.dataset import dates_of
 from freqai_lstm_plugins.qlib.expressions import qlib_loaders
+
+if TYPE_CHECKING:
+    from qlib.data.dataset import DatasetH
 
 
 @dataclass(frozen=True)

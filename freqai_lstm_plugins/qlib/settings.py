@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from qlib.log import get_module_logger
@@ -11,6 +10,9 @@ from qlib.log import get_module_logger
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.catalogue import TABULAR
 from freqai_lstm_plugins.nets import NETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 logger = get_module_logger("SequenceModel")
 

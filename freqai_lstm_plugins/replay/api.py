@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from freqai_lstm_plugins.errors import ReplayError
 from freqai_lstm_plugins.replay.market import TIMEFRAMES, FloatArray
-from freqai_lstm_plugins.replay.series import PairSeries
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.replay.series import PairSeries
 
 Query = Mapping[str, str]
 

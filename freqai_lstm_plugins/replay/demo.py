@@ -6,7 +6,6 @@ import json
 import re
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +32,9 @@ from freqai_lstm_plugins.replay import (
     write_overlay,
 )
 from freqai_lstm_plugins.replay.process import ChildError, Freqtrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 MODEL = "LeaLSTMRegressor"
 BACKTEST_ID = "demo-backtest"

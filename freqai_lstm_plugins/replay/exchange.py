@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
@@ -29,6 +28,8 @@ from freqai_lstm_plugins.replay.market import (
 from freqai_lstm_plugins.replay.series import PairSeries
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from aiohttp import web
 
 Interceptor: TypeAlias = Callable[[str, Mapping[str, str], Callable[[], Any]], Awaitable[Any]]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.replay.api import ApiError
 from freqai_lstm_plugins.replay.exchange import DropConnectionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 CODES = {418: -1003, 429: -1003}
 """HTTP status -> Binance's code; any other status is an unknown error."""

@@ -6,8 +6,7 @@ The funding rate is the one that such a market has when nobody pulls at it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.replay.api import (
     MIN_NOTIONAL,
@@ -19,7 +18,11 @@ from freqai_lstm_plugins.replay.api import (
     limit_of,
     step_filters,
 )
-from freqai_lstm_plugins.replay.series import PairSeries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from freqai_lstm_plugins.replay.series import PairSeries
 
 FUNDING_MS = 8 * 3_600_000
 FUNDING_RATE = 0.0001

@@ -6,16 +6,18 @@ low, close and volume, oldest first. Candles may be missing, but none stands twi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
 
 Candles: TypeAlias = pd.DataFrame
 IntArray = npt.NDArray[np.int64]

@@ -23,9 +23,8 @@ about 0.14 at 0.05.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -39,6 +38,9 @@ from freqai_lstm_plugins.replay.market import (
     make_candles,
     timeframe_ms,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RHO = 0.5
 PERSISTENCE = 0.9

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from freqai_lstm_plugins.research.extras import load_extra
 from freqai_lstm_plugins.research.findings import EQUAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pandas as pd
 
 PURPOSE = "Writing a report"
 # Colours that stay apart for colour-blind readers (Okabe and Ito; Tol for those after the sixth).

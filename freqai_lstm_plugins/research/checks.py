@@ -8,10 +8,8 @@ cut that is not in the list.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,10 @@ import pandas as pd
 from freqai_lstm_plugins.data.candles import COLUMNS, PRICES, Candles, union_calendar
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 # The figure of each row that is wrong, NaN where nothing is; index as the candles'.
 Figures: TypeAlias = "pd.Series[float]"

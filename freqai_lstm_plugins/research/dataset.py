@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -37,7 +36,11 @@ from freqai_lstm_plugins.files import replacing
 from freqai_lstm_plugins.names import closest, shortened
 from freqai_lstm_plugins.research.checks import Checked, check_candles
 from freqai_lstm_plugins.research.experiment import check_limits, make_labels
-from freqai_lstm_plugins.research.experiment_schema import Experiment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
 
 LAST_KNOWN_LABEL = f"last known {LABEL}"
 """Newest label that is known at a row: what the naive forecast `naive_last` says."""

@@ -12,9 +12,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.data.splits import Fold, fixed_dates, walk_forward
 from freqai_lstm_plugins.errors import ConfigError
@@ -29,6 +27,9 @@ from freqai_lstm_plugins.research.experiment_schema import (
     SplitSection,
 )
 from freqai_lstm_plugins.research.toml_text import to_toml
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TEMPLATE = Path(__file__).with_name("experiment_template.toml")
 

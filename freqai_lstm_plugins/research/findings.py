@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +37,9 @@ from freqai_lstm_plugins.research.portfolio import (
     trade,
 )
 from freqai_lstm_plugins.research.predictions import keep_common, pivot_forecasts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EQUAL = "equal weight"
 HINDSIGHT = (

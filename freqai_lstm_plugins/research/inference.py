@@ -16,16 +16,19 @@ and Nason, The model confidence set, 2011; Bailey and Lopez de Prado, The deflat
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.research.extras import load_extra
-from freqai_lstm_plugins.research.predictions import FloatArray
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from freqai_lstm_plugins.research.predictions import FloatArray
 
 PURPOSE = "Asking whether a difference is luck"
 BASELINES = ("lightgbm", "naive_zero")

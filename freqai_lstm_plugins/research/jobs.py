@@ -17,10 +17,9 @@ import secrets
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,6 @@ import pandas as pd
 from freqai_lstm_plugins.data.assembly import Assembled, Rows, assemble
 from freqai_lstm_plugins.data.candles import file_stem
 from freqai_lstm_plugins.data.preparation import Schema
-from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, fold_rows
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
@@ -37,6 +35,11 @@ from freqai_lstm_plugins.models.contract import Model, Predictions
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor, KnownLabels
 from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from freqai_lstm_plugins.data.scaling import Scaling
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
 MODELS_FOLDER, PANEL = "models", "panel"

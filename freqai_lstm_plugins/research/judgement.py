@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,7 +13,6 @@ from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
-from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.findings import Trading, find
 from freqai_lstm_plugins.research.jobs import is_done
 from freqai_lstm_plugins.research.market import Market, Rules, build_market
@@ -24,6 +22,11 @@ from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
 from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writing_to
 from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.research.predictions import FloatArray
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.research.predictions import FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 # Prices are rounded to ticks, so a bar at its limit has often moved by a little less.

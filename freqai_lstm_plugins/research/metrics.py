@@ -25,14 +25,16 @@ Shchur et al., fev-bench, 2025.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.research.predictions import Across, FloatArray, Wide, widen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 RUN = ["model", "seed"]
 MIN_SYMBOLS = 5

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -14,8 +14,12 @@ from freqai_lstm_plugins.features.labels import KNOWN_AT
 from freqai_lstm_plugins.models.registry import depends_on_seed, takes_symbols, takes_threads
 from freqai_lstm_plugins.research.dataset import Dataset, Table, read_features
 from freqai_lstm_plugins.research.experiment import make_folds
-from freqai_lstm_plugins.research.experiment_schema import Experiment, ModelSection
 from freqai_lstm_plugins.research.jobs import Job, make_model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment, ModelSection
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,9 @@ import pandas as pd
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.research.market import BoolArray, Market, Rules
-from freqai_lstm_plugins.research.predictions import FloatArray
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.research.predictions import FloatArray
 
 HIGHEST_COST = 0.5
 # Where the search for the cost that eats up a lead ends.

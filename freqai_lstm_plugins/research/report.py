@@ -8,11 +8,9 @@ what tables say.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,10 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research import charts
 from freqai_lstm_plugins.research.extras import load_extra
 from freqai_lstm_plugins.research.findings import EQUAL, Findings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 TEMPLATE = "report.html.j2"
 # More lines than this stand in the CSV file alone.

@@ -8,11 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
 from freqai_lstm_plugins.research.jobs import Done, Job, is_done, run_job
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DASK_SECONDS = 10.0
 # Workers that die again and again are not started for ever.

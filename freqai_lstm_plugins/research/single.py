@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.data.candles import describe_file, read_table
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.research.experiment import parse_experiment
-from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.jobs import is_done
 from freqai_lstm_plugins.research.metrics import scores
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common
-from freqai_lstm_plugins.research.started import Started
 from freqai_lstm_plugins.research.store import Entry, load_predictions, read_entry
 from freqai_lstm_plugins.training.history import History, plot_history
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
+    from freqai_lstm_plugins.research.started import Started
 
 # Share of the candles, at their end, that nothing of the training sees.
 TEST_SHARE = 0.2

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -15,10 +13,15 @@ from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.dataset import Dataset, build_dataset
 from freqai_lstm_plugins.research.experiment import resolved, save_experiment
-from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.jobs import MODELS_FOLDER, Done, is_done, sweep
 from freqai_lstm_plugins.research.plan import Plan, make_plan
 from freqai_lstm_plugins.research.runner import OnDone, run_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
 
 DATA_FOLDER, FAILURES_FILE, EXPERIMENT_FILE = "data", "failures.json", "experiment.toml"
 IDENTITY_FILE = "identity.json"

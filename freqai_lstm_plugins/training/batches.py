@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.windows import (
     RowWindows,
     WindowSet,
@@ -18,6 +17,11 @@ from freqai_lstm_plugins.data.windows import (
     join_windows,
 )
 from freqai_lstm_plugins.nets import forward_rows, forward_steps, shares_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from freqai_lstm_plugins.config import TrainConfig
 
 # So many features of a window's row, all of whose products are spared, pay for the sharing.
 FEATURES_WORTH_SHARING = 40

@@ -6,15 +6,18 @@ import functools
 import math
 import os
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.nets import seeded
 from freqai_lstm_plugins.nets.cpu import bounded, callers_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["choose_device", "cpu_quota", "free_threads", "seeded", "torch_threads"]
 

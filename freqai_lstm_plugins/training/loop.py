@@ -13,12 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.windows import WindowSet, gather_windows
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.nets import (
@@ -33,6 +32,9 @@ from freqai_lstm_plugins.training.batches import Batch, epoch_batches, steps_an_
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.objectives import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.training.prediction import all_outputs
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.config import TrainConfig
 
 OnEpoch = Callable[[Epoch], bool | None]
 

@@ -6,13 +6,15 @@ and what they tell. It is a few plain numbers, so that it costs nothing to make 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DEFAULT_LEVELS = (0.1, 0.5, 0.9)
 

@@ -10,12 +10,15 @@ Herbster and Warmuth, Tracking the best expert, Machine Learning 32, 1998.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 
 # Shrinkage towards equal weights, as a share of the mean squared target a row; infinity is the
 # plain mean. It comes first, so that it wins where the others are no better. The last one is next

@@ -7,16 +7,14 @@ The members' weights come from forecasts of rows that the members were not train
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from freqai_lstm_plugins.checkpoint import Checkpoint, model_class, write_checkpoint
 from freqai_lstm_plugins.config import parse_settings
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, TrainingError
 from freqai_lstm_plugins.models.catalogue import is_adaptive
@@ -42,7 +40,12 @@ from freqai_lstm_plugins.models.ensemble.settings import (
     read_members,
 )
 from freqai_lstm_plugins.models.ensemble.weighing import Weighed, confident_weights, weigh
-from freqai_lstm_plugins.training.history import History
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
+    from freqai_lstm_plugins.training.history import History
 
 logger = logging.getLogger(__name__)
 

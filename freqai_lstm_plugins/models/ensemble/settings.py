@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from freqai_lstm_plugins.config import TrainConfig, at_least, canonical_keys, field_names, setting
 from freqai_lstm_plugins.errors import ConfigError
@@ -17,10 +17,12 @@ from freqai_lstm_plugins.models.catalogue import (
     require_library,
     takes_threads,
 )
-from freqai_lstm_plugins.models.contract import Model
 from freqai_lstm_plugins.models.ensemble.combine import HALF_LIVES
 from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets import NETS
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.models.contract import Model
 
 logger = logging.getLogger(__name__)
 

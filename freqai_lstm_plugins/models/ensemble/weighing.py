@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from freqai_lstm_plugins.data.arrays import FloatArray
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.models.ensemble.combine import (
     Evidence,
@@ -26,6 +24,11 @@ from freqai_lstm_plugins.models.ensemble.combine import (
 from freqai_lstm_plugins.models.ensemble.out_of_fold import OutOfFold, wanted_rows
 from freqai_lstm_plugins.models.ensemble.settings import DEFAULT_INTERVAL, EnsembleConfig
 from freqai_lstm_plugins.models.intervals import margin_of, rows_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from freqai_lstm_plugins.data.arrays import FloatArray
 
 logger = logging.getLogger(__name__)
 

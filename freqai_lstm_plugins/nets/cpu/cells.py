@@ -14,14 +14,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
-from freqai_lstm_plugins.nets.cpu.memory import Memory
 from freqai_lstm_plugins.nets.cpu.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.nets.cpu.memory import Memory
 
 
 class Weights(NamedTuple):

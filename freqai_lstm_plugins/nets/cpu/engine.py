@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.data.windows import RowWindows
 from freqai_lstm_plugins.nets.cpu.cells import cell_of, weights_of
 from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
 from freqai_lstm_plugins.nets.cpu.layers import (
@@ -13,6 +14,9 @@ from freqai_lstm_plugins.nets.cpu.layers import (
     all_states,
     last_states_over_rows,
 )
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.windows import RowWindows
 
 
 def has_cell(recurrent: nn.RNNBase) -> bool:

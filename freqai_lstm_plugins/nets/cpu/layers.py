@@ -5,8 +5,7 @@ Everything is time first: states (W, B, H). See `cells` for weights and gates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +16,9 @@ from freqai_lstm_plugins.data.windows import RowWindows
 from freqai_lstm_plugins.nets.cpu.cells import Cell, StepTape, SumGradients, Weights
 from freqai_lstm_plugins.nets.cpu.memory import Memory, current_memory
 from freqai_lstm_plugins.nets.cpu.threads import in_threads, n_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # A thread gets at least so many windows of a batch: products of fewer are slow.
 SMALLEST_PART = 32

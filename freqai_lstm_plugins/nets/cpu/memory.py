@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class Memory:

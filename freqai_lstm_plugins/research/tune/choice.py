@@ -14,11 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -36,9 +34,14 @@ from freqai_lstm_plugins.research.store import load_predictions
 from freqai_lstm_plugins.research.tune.objective import Runner, Task, Worth, evaluate
 from freqai_lstm_plugins.research.tune.parts import DEFAULTS, TUNED, holdout_part, section_of
 from freqai_lstm_plugins.research.tune.ranges import WINDOW
-from freqai_lstm_plugins.research.tune.session import Session
 from freqai_lstm_plugins.research.tune.storage import DEFAULT_TRIAL
 from freqai_lstm_plugins.research.tune.study import SETTINGS, completed, finished, require_trials
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from freqai_lstm_plugins.research.tune.session import Session
 
 HOLDOUT_FOLDER, OPENINGS = "holdout", "holdout openings"
 N_BEST = 5

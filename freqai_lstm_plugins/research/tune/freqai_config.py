@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.config import TrainConfig, field_names
 from freqai_lstm_plugins.data.candles import bar_length
@@ -13,7 +12,11 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.install import LONGER, MINUTES, Market, config_text
 from freqai_lstm_plugins.research.tune.choice import Choice, settings_hash
 from freqai_lstm_plugins.research.tune.ranges import WINDOW
-from freqai_lstm_plugins.research.tune.session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from freqai_lstm_plugins.research.tune.session import Session
 
 # Kind -> the class that freqtrade finds by its name.
 FREQAI_MODELS = {

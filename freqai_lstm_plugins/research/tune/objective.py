@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.errors import TrainingError
 from freqai_lstm_plugins.models.catalogue import depends_on_seed
-from freqai_lstm_plugins.research.experiment_schema import Experiment
-from freqai_lstm_plugins.research.findings import Trading
 from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
 from freqai_lstm_plugins.research.metrics import ts_rank_ic
@@ -27,6 +24,12 @@ from freqai_lstm_plugins.research.runner import run_jobs
 from freqai_lstm_plugins.research.started import Started, start
 from freqai_lstm_plugins.research.store import load_predictions, read_entry
 from freqai_lstm_plugins.research.tune.ranges import WINDOW, canonical_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
+    from freqai_lstm_plugins.research.findings import Trading
 
 Objective: TypeAlias = Literal["rank_ic", "loss", "sharpe"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)

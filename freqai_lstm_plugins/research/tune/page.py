@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.tune.storage import load_optuna, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 PAGE = "search.html"
 _STYLE = "body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"

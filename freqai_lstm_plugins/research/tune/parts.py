@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from freqai_lstm_plugins.data.candles import as_utc, between, find_files, last_moment, read_table
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.research.experiment import parse_experiment, resolved
-from freqai_lstm_plugins.research.experiment_schema import Experiment
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
 
 TUNED, DEFAULTS = "tuned", "defaults"
 

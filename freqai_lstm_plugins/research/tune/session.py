@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.models.catalogue import settings_classes
 from freqai_lstm_plugins.research.experiment import resolved
-from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.tune.objective import OBJECTIVES, Objective, Task, make_task
 from freqai_lstm_plugins.research.tune.parts import Cut, make_cut, section_of, tuning_part
 from freqai_lstm_plugins.research.tune.ranges import (
@@ -23,6 +21,11 @@ from freqai_lstm_plugins.research.tune.ranges import (
 )
 from freqai_lstm_plugins.research.tune.storage import default_url, open_storage
 from freqai_lstm_plugins.research.tune.study import BELONGS, claim_study, find_study
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
 
 SEARCH_FOLDER = "search"
 SHARE = 0.2

@@ -15,12 +15,14 @@ import random
 import socket
 import time
 import warnings
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
