@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +11,6 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from freqai_lstm_plugins.research.runner import OnDone
 
 # Options that several commands have, in the same words.

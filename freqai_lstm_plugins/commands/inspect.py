@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,8 +15,6 @@ from freqai_lstm_plugins.commands.console import out
 from freqai_lstm_plugins.names import MODEL_SUFFIX
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from freqai_lstm_plugins.checkpoint import Checkpoint
     from freqai_lstm_plugins.models.state import SequenceState
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 from rich.table import Column, Table
 
 from freqai_lstm_plugins.commands.console import out
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def models(

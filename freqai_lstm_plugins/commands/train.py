@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Column, Table
 
 from freqai_lstm_plugins.commands.console import err, job_progress, out
 from freqai_lstm_plugins.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,6 @@ from freqai_lstm_plugins.commands.console import err, out
 from freqai_lstm_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from freqai_lstm_plugins.research.tune.objective import Runner
     from freqai_lstm_plugins.research.tune.session import Session
 
