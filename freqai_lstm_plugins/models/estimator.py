@@ -379,7 +379,7 @@ def _fitted_of(state: SequenceState) -> Fitted:
 
 
 def _unbound(name: str) -> NetFactory:
-    def build(n_features: int, n_outputs: int) -> nn.Module:
+    def build(_n_features: int, _n_outputs: int) -> nn.Module:
         raise MismatchError(f"The net {name!r} is defined in your own file, and not loaded yet.")
 
     build.__name__ = name
