@@ -90,7 +90,7 @@ def train_net(
     data: Prepared,
     answer: Answer,
     former: Fitted | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], bool | None] | None = None,
 ) -> tuple[nn.Module, Trained]:
     """Build a net, or go on from a former one's weights, and train it.
 

@@ -28,7 +28,7 @@ from freqai_lstm_plugins.data.assembly import Assembled, Rows, assemble
 from freqai_lstm_plugins.data.candles import file_stem
 from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, fold_rows
-from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
+from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError, StoppedError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.models.contract import Model, Predictions
@@ -37,9 +37,10 @@ from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from freqai_lstm_plugins.data.scaling import Scaling
+    from freqai_lstm_plugins.training.history import Epoch
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
 MODELS_FOLDER, PANEL = "models", "panel"
@@ -202,19 +203,30 @@ def _is_whole(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (METADATA_FILE, MODEL_FILE, PREDICTIONS_FILE))
 
 
-def run_job(job: Job, out: Path, shared: Shared | None = None) -> Done:
+def run_job(
+    job: Job,
+    out: Path,
+    shared: Shared | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Done:
     """Do a job unless its result is there; a failure is told, not raised.
 
     Args:
         job: The job.
         out: The output folder.
         shared: Inputs of other jobs of this process.
+        on_epoch: Called after each pass of the training, in this process.
+
+    Raises:
+        StoppedError: `on_epoch` raised it; nothing is written then.
     """
     started = time.perf_counter()
     try:
         if not is_done(job, out):
             with _one_thread():
-                _compute(job, out, started, shared)
+                _compute(job, out, started, shared, on_epoch)
+    except StoppedError:
+        raise
     except FreqaiLSTMError as error:
         return Done(job, time.perf_counter() - started, str(error))
     # Whatever a model or a full disk raises: the other jobs go on, and the reason is kept.
@@ -248,13 +260,19 @@ def make_inputs(job: Job) -> Inputs:
     return Inputs(frame[["date", LABEL, KNOWN_AT]], codes, split, assembled)
 
 
-def _compute(job: Job, out: Path, started: float, shared: Shared | None = None) -> None:
+def _compute(
+    job: Job,
+    out: Path,
+    started: float,
+    shared: Shared | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> None:
     inputs = make_inputs(job) if shared is None else shared.inputs(job)
     frame, split, assembled = inputs.frame, inputs.split, inputs.assembled
     model = make_model(job)
     # Rows of a panel stand symbol after symbol, and folds inside the training part go by time.
     times = np.unique(frame["date"].to_numpy(), return_inverse=True)[1]
-    model.fit_windows(replace(assembled.data, times=times))
+    model.fit_windows(replace(assembled.data, times=times), on_epoch=on_epoch)
     symbols = [table.symbol for table in job.tables]
     predicted = predict_test(model, assembled, split, frame, np.array(symbols)[inputs.codes])
     if predicted.empty:

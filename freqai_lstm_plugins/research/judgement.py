@@ -24,15 +24,21 @@ from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writi
 from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
+    from freqai_lstm_plugins.research.report import Section
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 
 
-def judge_run(started: Started) -> Path:
+def judge_run(started: Started, more: Sequence[Section] = ()) -> Path:
     """Write the report of what is done, unless the very same stands there already.
+
+    Args:
+        started: The run.
+        more: Parts of the page that it knows nothing of, such as those of a search.
 
     Returns:
         Path of the page.
@@ -42,7 +48,7 @@ def judge_run(started: Started) -> Path:
         MissingExtraError: A package of the extra `research` is not installed.
     """
     folder = started.out / REPORT_FOLDER
-    state = _state(started)
+    state = _state(started, more)
     page, written = folder / "report.html", folder / STATE_FILE
     if page.is_file() and written.is_file() and written.read_text(encoding="utf-8") == state:
         return page
@@ -55,17 +61,20 @@ def judge_run(started: Started) -> Path:
         trading=trading_of(experiment, started),
     )
     with writing_to(started.out):
-        page = write_report(Report(_run(started, table), findings), folder)
+        page = write_report(Report(_run(started, table), findings, tuple(more)), folder)
         write_text(folder / VERDICT_FILE, "\n".join(findings.verdicts) + "\n")
         write_text(written, state)
     return page
 
 
-def _state(started: Started) -> str:
-    """Return what a report is made of: experiment, headline, and which of the jobs are done."""
+def _state(started: Started, more: Sequence[Section]) -> str:
+    """Return what a report is made of: experiment, headline, the jobs that are done, and more."""
     done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
     experiment = started.experiment
-    content = json.dumps([experiment_hash(experiment), experiment.output.title, done])
+    known: list[Any] = [experiment_hash(experiment), experiment.output.title, done]
+    # Without more a report is that of earlier versions.
+    known += [[part.name, *(figure.to_json() for _, figure in part.charts)] for part in more]
+    content = json.dumps(known)
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from freqai_lstm_plugins.research.experiment import parse_experiment
 from freqai_lstm_plugins.research.tune.objective import Runner
+from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import Asked, open_session
-from freqai_lstm_plugins.research.tune.study import Search, run_trials
+from freqai_lstm_plugins.research.tune.study import run_trials
 
 N = 420
 TREES = {"n_estimators": 8}

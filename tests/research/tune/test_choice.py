@@ -11,22 +11,19 @@ import pytest
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.research.tune.choice import (
-    HOLDOUT_FOLDER,
-    OPENINGS,
     Candidate,
-    ask_luck,
     choose,
     choose_cheapest,
     new_seeds,
-    open_holdout,
-    say,
-    to_json,
 )
 from freqai_lstm_plugins.research.tune.freqai_config import freqai_config, write_config
+from freqai_lstm_plugins.research.tune.holdout import HOLDOUT_FOLDER, OPENINGS, open_holdout
+from freqai_lstm_plugins.research.tune.luck import ask_luck
 from freqai_lstm_plugins.research.tune.objective import Runner, Worth
 from freqai_lstm_plugins.research.tune.page import write_page
 from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
 from freqai_lstm_plugins.research.tune.study import completed, finished
+from freqai_lstm_plugins.research.tune.summary import say, to_json
 
 from .studies import N, experiment, search, write_candles
 
@@ -211,8 +208,14 @@ def test_fixed_dates_tune_on_validation_and_hold_out_the_test(folder):
 
 def test_the_page_shows_what_optuna_plots(done):
     text = write_page(done.study, done.asked.out).read_text(encoding="utf-8")
-    for title in ("Scores", "Importance (fANOVA)", "Importance (PED-ANOVA)", "Slices"):
-        assert f"<h2>{title}</h2>" in text
+    for title in (
+        "scores",
+        "importance (fANOVA)",
+        "importance (PED-ANOVA)",
+        "parallel coordinates",
+        "slices",
+    ):
+        assert f"<h2>The search: {title}</h2>" in text
     assert text.count("plotly-graph-div") >= 4
 
 

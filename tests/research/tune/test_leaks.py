@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.research import jobs as jobs_module
-from freqai_lstm_plugins.research.tune.choice import ask_luck, choose, open_holdout
+from freqai_lstm_plugins.research.tune.choice import choose
+from freqai_lstm_plugins.research.tune.holdout import open_holdout
+from freqai_lstm_plugins.research.tune.luck import ask_luck
 from freqai_lstm_plugins.research.tune.objective import Runner
-from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, Search, best_of, finished
+from freqai_lstm_plugins.research.tune.search import Search
+from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, best_of, finished
 
 from .studies import search, write_candles
 

@@ -17,6 +17,7 @@ from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.store import list_entries
 from freqai_lstm_plugins.research.tune import study as study_module
+from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import open_session
 from freqai_lstm_plugins.research.tune.storage import (
     WORKER,
@@ -29,7 +30,6 @@ from freqai_lstm_plugins.research.tune.study import (
     BELONGS,
     REASON,
     SETTINGS,
-    Search,
     completed,
     finished,
 )

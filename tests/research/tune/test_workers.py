@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 from freqai_lstm_plugins.research.tune import storage as storage_module
+from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import open_session
-from freqai_lstm_plugins.research.tune.study import SETTINGS, Search, completed, finished
+from freqai_lstm_plugins.research.tune.study import SETTINGS, completed, finished
 
 from .studies import asked, search, work, write_candles
 
