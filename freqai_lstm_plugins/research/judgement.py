@@ -14,7 +14,7 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
 from freqai_lstm_plugins.research.findings import Trading, find
-from freqai_lstm_plugins.research.jobs import is_done
+from freqai_lstm_plugins.research.jobs import is_done, package_versions
 from freqai_lstm_plugins.research.market import Market, Rules, build_market
 from freqai_lstm_plugins.research.portfolio import Costs
 from freqai_lstm_plugins.research.portfolio import Plan as Positions
@@ -62,10 +62,13 @@ def judge_run(started: Started) -> Path:
 
 
 def _state(started: Started) -> str:
-    """Return what a report is made of: experiment, headline, and which of the jobs are done."""
+    """Return what a report is made of: experiment, headline, and how each of the jobs ended."""
     done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
     experiment = started.experiment
-    content = json.dumps([experiment_hash(experiment), experiment.output.title, done])
+    failed = started.failures.to_dict("records")
+    content = json.dumps(
+        [experiment_hash(experiment), experiment.output.title, done, failed, package_versions()]
+    )
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
 
 
@@ -105,7 +108,15 @@ def _count_tried(out: Path) -> int:
     """Return how many different models and settings were ever trained in the output folder."""
     known = [entry.metadata for entry in find_entries(out)]
     decisive = ("kind", "settings", "window", "is_panel", "symbol_embedding")
-    return len({json.dumps([one[name] for name in decisive], sort_keys=True) for one in known})
+    looked_at = [
+        [
+            *(one[name] for name in decisive),
+            one.get("balance", "candles"),
+            one.get("left_out") is not None,
+        ]
+        for one in known
+    ]
+    return len({json.dumps(values, sort_keys=True) for values in looked_at})
 
 
 def _run(started: Started, table: pd.DataFrame) -> Run:
