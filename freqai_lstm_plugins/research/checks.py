@@ -381,8 +381,12 @@ def untrusted_rows(checked: Checked) -> pd.DataFrame:
 
 
 def summary_lines(checked: Checked) -> list[str]:
-    """Say what was found, one line for each symbol and check, for a log or a terminal."""
-    return [_line(row) for row in summary(checked).itertuples()]
+    """Say what was found, one line for each symbol and check, for a log or a terminal.
+
+    What became missing comes first.
+    """
+    found = summary(checked).sort_values("missing", ascending=False, kind="stable")
+    return [_line(row) for row in found.itertuples()]
 
 
 def _line(row: Any) -> str:
@@ -398,6 +402,14 @@ def _date(moment: pd.Timestamp) -> str:
 
 
 def write_checks(checked: Checked, folder: Path) -> None:
-    """Write `checks.csv`, a row for each symbol and check, and `checks_rows.csv`, every finding."""
-    write_text(folder / "checks.csv", summary(checked).to_csv(index=False))
-    write_text(folder / "checks_rows.csv", checked.found.to_csv(index=False))
+    """Write what was found into a folder.
+
+    `summary.csv` has a row for each symbol and check, `rows.csv` every finding, and `missing.csv`
+    each date of a symbol that became missing, with its reasons.
+    """
+    for name, table in (
+        ("summary", summary(checked)),
+        ("rows", checked.found),
+        ("missing", missing_rows(checked)),
+    ):
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))

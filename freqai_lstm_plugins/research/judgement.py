@@ -14,7 +14,7 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
 from freqai_lstm_plugins.research.findings import Trading, find
-from freqai_lstm_plugins.research.jobs import is_done
+from freqai_lstm_plugins.research.jobs import is_done, package_versions
 from freqai_lstm_plugins.research.market import Market, Rules, build_market
 from freqai_lstm_plugins.research.portfolio import Costs
 from freqai_lstm_plugins.research.portfolio import Plan as Positions
@@ -68,11 +68,11 @@ def judge_run(started: Started, more: Sequence[Section] = ()) -> Path:
 
 
 def _state(started: Started, more: Sequence[Section]) -> str:
-    """Return what a report is made of: experiment, headline, the jobs that are done, and more."""
+    """Return what a report is made of: experiment, headline, how each job ended, and more."""
     done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
     experiment = started.experiment
     known: list[Any] = [experiment_hash(experiment), experiment.output.title, done]
-    # Without more a report is that of earlier versions.
+    known += [started.failures.to_dict("records"), package_versions()]
     known += [[part.name, *(figure.to_json() for _, figure in part.charts)] for part in more]
     content = json.dumps(known)
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
@@ -114,7 +114,15 @@ def _count_tried(out: Path) -> int:
     """Return how many different models and settings were ever trained in the output folder."""
     known = [entry.metadata for entry in find_entries(out)]
     decisive = ("kind", "settings", "window", "is_panel", "symbol_embedding")
-    return len({json.dumps([one[name] for name in decisive], sort_keys=True) for one in known})
+    looked_at = [
+        [
+            *(one[name] for name in decisive),
+            one.get("balance", "candles"),
+            one.get("left_out") is not None,
+        ]
+        for one in known
+    ]
+    return len({json.dumps(values, sort_keys=True) for values in looked_at})
 
 
 def _run(started: Started, table: pd.DataFrame) -> Run:
