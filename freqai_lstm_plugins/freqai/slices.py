@@ -98,8 +98,8 @@ def prepare_training(
         fits_labels: Store the labels' mean and deviation in `dk`.
 
     Returns:
-        `dk.data_dictionary` with `train_windows`, `valid_windows`, `feature_names` and the date of
-        the `last_candle`.
+        `dk.data_dictionary` with `train_windows`, `valid_windows`, `feature_names` and the `dates`
+        of the slice's candles.
 
     Raises:
         DataError: No row, or no window, is left to train on, or a feature holds no numbers.
@@ -138,7 +138,7 @@ def prepare_training(
         **data,
         "train_windows": sets["train"],
         "valid_windows": sets["test"],
-        "last_candle": frame["date"].iloc[-1],
+        "dates": frame["date"],
         "feature_names": [str(name) for name in data["train_features"].columns],
     }
 
