@@ -119,6 +119,7 @@ def weigh(
             weights,
             config.label_period,
             share=config.share,
+            rates=config.rates,
             half_lives=config.half_lives,
         )
     widenings = None
