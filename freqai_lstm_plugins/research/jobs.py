@@ -310,8 +310,9 @@ def _compute(
     frame, split, assembled = inputs.frame, inputs.split, inputs.assembled
     model = make_model(job)
     # Rows of a panel stand symbol after symbol, and folds inside the training part go by time.
-    times = np.unique(frame["date"].to_numpy(), return_inverse=True)[1]
-    model.fit_windows(replace(assembled.data, times=times), on_epoch=on_epoch)
+    dates, times = np.unique(_moments(frame["date"]), return_inverse=True)
+    prepared = replace(assembled.data, times=times, known_at=_known_at(dates, frame))
+    model.fit_windows(prepared, on_epoch=on_epoch)
     symbols = np.array(job.symbols)[inputs.codes]
     predicted = predict_test(model, assembled, split, frame, symbols)
     if predicted.empty:
@@ -452,12 +453,22 @@ def forecast(
 def _known_labels(
     frame: pd.DataFrame, is_test: np.ndarray[Any, Any], scaling: Scaling
 ) -> KnownLabels:
-    dates, known = (frame[name].to_numpy(dtype="datetime64[ns]") for name in ("date", KNOWN_AT))
-    # The first row by whose close the label is known; a label that never is lies beyond all rows.
-    known_at = np.searchsorted(dates, known, side="left").astype(np.int64)
-    known_at[np.isnat(known)] = len(frame)
+    known_at = _known_at(_moments(frame["date"]), frame)
     targets = scaling.scale_targets(frame[[LABEL]].to_numpy(dtype=np.float64))
     return KnownLabels(targets, np.arange(len(frame)), is_test, known_at)
+
+
+def _moments(dates: pd.Series) -> np.ndarray[Any, Any]:
+    return dates.to_numpy(dtype="datetime64[ns]")
+
+
+def _known_at(dates: np.ndarray[Any, Any], frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Return the number of the first of the dates by which each row's label is known."""
+    known = _moments(frame[KNOWN_AT])
+    found = np.searchsorted(dates, known, side="left").astype(np.int64)
+    # A label that is never known lies beyond all dates.
+    found[np.isnat(known)] = len(dates)
+    return found
 
 
 def _ends(scaling: Scaling | None, found: Predictions) -> dict[str, Any]:
