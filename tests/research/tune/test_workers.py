@@ -49,6 +49,12 @@ def begin(folder, out, n_trials, **others):
     return process
 
 
+def wait_for_trials(worker, study, n_trials):
+    while len(finished(study)) < n_trials:
+        assert worker.is_alive()
+        time.sleep(0.2)
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -248,8 +254,7 @@ def test_a_worker_that_sleeps_too_long_is_replaced(folder, tmp_path, monkeypatch
     search(folder, tmp_path, 1)
     worker = begin(folder, tmp_path, 400)
     session = open_session(asked(folder, tmp_path))
-    while len(finished(session.study)) < 3:
-        time.sleep(0.2)
+    wait_for_trials(worker, session.study, 3)
     stop_in_a_trial(worker.pid, session, tmp_path / "study.db")
     try:
         monkeypatch.setattr(storage_module, "GRACE_SECONDS", 6)
@@ -278,8 +283,8 @@ def test_the_command_of_the_page_survives_a_kill_of_one_of_two_workers(tmp_path,
         subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
         for _ in range(2)
     ]
-    while b"Trial" not in workers[0].stderr.readline():
-        pass
+    lines = iter(workers[0].stderr.readline, b"")
+    assert any(b"Trial" in line for line in lines)
     workers[0].kill()
     workers[0].communicate()
     errors = workers[1].communicate(timeout=300)[1].decode()
@@ -293,8 +298,7 @@ def test_a_database_that_goes_away_for_a_while_loses_no_trial(folder, tmp_path, 
     others = {"storage": server.url, "study": tmp_path.name}
     session = search(folder, tmp_path, 2, **others)
     worker = begin(folder, tmp_path, 30, **others)
-    while len(finished(session.study)) < 5:
-        time.sleep(0.2)
+    wait_for_trials(worker, session.study, 5)
     server.stop()
     time.sleep(30)
     server.start()
