@@ -41,7 +41,7 @@ def tune(size: Size) -> Row:
         f"holdout is kept back and not opened. With a pruner {shape.pruned_trials} trials are "
         f"made. Windows are shared by two trials of lightgbm. Two workers are two processes on one "
         f"study, timed from the first trial's begin to the last one's end. Memory is the most that "
-        f"a process has in use which makes so many trials of lightgbm. A suggestion is what "
+        f"a process has in use which makes so many trials of a small lstm. A suggestion is what "
         f"multivariate TPE takes to draw a trial's settings from a study in SQLite.",
     )
     with TemporaryDirectory() as folder:
@@ -209,6 +209,5 @@ def _suggest(ranges: Ranges, path: Path, n_stored: int) -> list[float]:
 
 def search_quickly(place: Path, trials: int, bars: int) -> None:
     """Make trials of a quick model in this process."""
-    shape = TuneSize(symbols=2, bars=bars, folds=1)
-    models = {"lightgbm": {"n_estimators": 10}}
-    _search(_open(place, f"quick-{trials}", shape, "lightgbm", models), trials)
+    shape = TuneSize(symbols=2, bars=bars, folds=1, hidden_size=8, epochs=2)
+    _search(_open(place, f"quick-{trials}", shape, "lstm", _net(shape)), trials)
