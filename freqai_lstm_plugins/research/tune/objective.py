@@ -88,12 +88,14 @@ class Worth:
         instances: The figure of each instance.
         seconds: What all trainings took, those found in the store too.
         size: Mean bytes of a model file.
+        passes: Median number of passes, or trees, whose weights were kept.
         returns: Net return of each date less that of equal weight, mean over seeds.
     """
 
     instances: dict[str, float]
     seconds: float
     size: float
+    passes: int
     returns: pd.Series[float] = field(repr=False)
 
     @property
@@ -189,6 +191,7 @@ def evaluate(
         instances=found,
         seconds=sum(entry.metadata["seconds"] for entry in entries),
         size=float(np.mean([(entry.folder / MODEL_FILE).stat().st_size for entry in entries])),
+        passes=round(np.median([entry.metadata["history"]["best_epoch"] for entry in entries])),
         returns=_excess(task, table),
     )
 

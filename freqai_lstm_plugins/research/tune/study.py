@@ -45,7 +45,7 @@ from freqai_lstm_plugins.research.tune.storage import (
     worker_name,
 )
 
-BELONGS, SETTINGS, REASON = "belongs to", "settings", "reason"
+BELONGS, SETTINGS, REASON, PRUNER = "belongs to", "settings", "reason", "pruner"
 FIRST_FAILURES = 5
 POLL_SECONDS = 0.5
 RETRY_SECONDS, OUTAGE_SECONDS = 2, 120
@@ -134,6 +134,7 @@ def run_trials(
         KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
     """
     require_watchable(search, ranges, runner)
+    _claim_pruner(study, search)
     worker = _Worker(study, task, ranges, n_trials, search, runner)
     with quiet():
         study.sampler = make_sampler(ranges, search)
@@ -153,6 +154,19 @@ def run_trials(
                     f"is kept."
                 ) from error
             time.sleep(RETRY_SECONDS)
+
+
+def _claim_pruner(study: Any, search: Search) -> None:
+    """Refuse to hold one pruner's figures against another's."""
+    if search.pruner == "none":
+        return
+    theirs = study.user_attrs.get(PRUNER, search.pruner)
+    if theirs != search.pruner:
+        raise ConfigError(
+            f"The study's trials were watched by --pruner {theirs}, whose figures mean something "
+            f"else than those of {search.pruner}: go on with {theirs}, or with none."
+        )
+    study.set_user_attr(PRUNER, search.pruner)
 
 
 def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
