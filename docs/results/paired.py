@@ -1,7 +1,7 @@
 """Holds the models of a finished comparison against one of them, chosen by name.
 
-`freqai-lstm compare` holds every model against LightGBM and against nothing. A study of settings asks
-another question: is this setting better than that one? And from one ensemble's file all the others
+`freqai-lstm compare` holds every model against LightGBM and against nothing. A study of settings
+asks another question: is this setting better than that one? And from one ensemble's file all others
 that its members make can be told, so that they differ by the combination alone.
 
     python docs/results/paired.py docs/results/defaults.toml out/defaults --against base
