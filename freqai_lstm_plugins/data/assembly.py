@@ -6,7 +6,7 @@ row is a row: scaling, windows and symbols are the same for every way to choose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
-from freqai_lstm_plugins.data.windows import build_window_set, window_ends
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
 from freqai_lstm_plugins.errors import DataError
 
 
@@ -97,6 +97,25 @@ def assemble(
     )
     data = Prepared(train, valid if len(valid) else None, schema, scaling)
     return Assembled(data, scaled, has_window)
+
+
+def balance_symbols(data: Prepared, codes: IntArray) -> Prepared:
+    """Give the windows of each symbol the same weight in sum, in training and in validation.
+
+    Args:
+        data: Windows over rows of several symbols.
+        codes: (N,) number of each row's symbol.
+    """
+    valid = None if data.valid is None else _evenly(data.valid, codes)
+    return replace(data, train=_evenly(data.train, codes), valid=valid)
+
+
+def _evenly(windows: WindowSet, codes: IntArray) -> WindowSet:
+    own = np.unique(codes[windows.ends.numpy()], return_inverse=True)[1]
+    sums = np.bincount(own, weights=windows.weights.numpy())
+    # The mean stays as it was, so that penalties and rates mean what they meant.
+    factors = sums.sum() / (len(sums) * sums[own])
+    return replace(windows, weights=windows.weights * windows.weights.new_tensor(factors))
 
 
 def apply_scaling(

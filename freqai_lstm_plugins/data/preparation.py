@@ -67,6 +67,8 @@ class Prepared:
         valid_symbols: (M,) name of the symbol of each validation window; None for one series.
         times: (N,) number of each row's candle in time, the same for rows of one time; None where
             rows are numbered so already.
+        known_at: (N,) number of the candle at which each row's label is known, counted as `times`;
+            None where that is so many candles after the row as labels look ahead.
     """
 
     train: WindowSet
@@ -75,6 +77,7 @@ class Prepared:
     scaling: Scaling | None = None
     valid_symbols: npt.NDArray[Any] | None = None
     times: IntArray | None = None
+    known_at: IntArray | None = None
 
 
 def prepare(
@@ -129,7 +132,9 @@ def prepare(
     else:
         valid, held = _eval_windows(eval_set, config, read_targets, schema, scaling)
     symbols_held = held.symbol_names(valid.ends.numpy())
-    return Prepared(train, valid, schema, scaling, symbols_held, _numbered_times(inputs))
+    times = _numbered_times(inputs)
+    known_at = None if times is None else _known_at(times, inputs.codes, config.label_period)
+    return Prepared(train, valid, schema, scaling, symbols_held, times, known_at)
 
 
 def _numbered_times(inputs: Inputs) -> IntArray | None:
@@ -137,6 +142,16 @@ def _numbered_times(inputs: Inputs) -> IntArray | None:
     if not inputs.symbols or inputs.times is None:
         return None
     return np.unique(inputs.times, return_inverse=True)[1]
+
+
+def _known_at(times: IntArray, codes: IntArray, label_period: int) -> IntArray:
+    """Return when each label is known: `label_period` rows later in the row's own symbol."""
+    # Of a symbol's last rows nobody can tell, so none of them is known in time for anything.
+    known_at = np.full(len(times), times.max() + label_period + 1)
+    for code in np.unique(codes):
+        own = np.flatnonzero(codes == code)
+        known_at[own[: len(own) - label_period]] = times[own[label_period:]]
+    return known_at
 
 
 def scaled_rows(inputs: Inputs, scaling: Scaling | None, symbols: list[str]) -> Tensor:

@@ -116,6 +116,8 @@ class WindowSet:
         targets: (M, K) float32 target of each window.
         weights: (M,) float32 weight of each window's loss, of mean 1.
         window: W, rows a window.
+        mean_weight: What the mean of the weights was; two sets are weighed against each other by
+            `weights` times this.
     """
 
     rows: Tensor
@@ -123,6 +125,7 @@ class WindowSet:
     targets: Tensor
     weights: Tensor
     window: int
+    mean_weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -135,6 +138,7 @@ class WindowSet:
             self.targets.to(device),
             self.weights.to(device),
             self.window,
+            self.mean_weight,
         )
 
 
@@ -211,19 +215,21 @@ def build_window_set(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise DataError("Sample weights must be finite and at least 0; some are negative or NaN.")
     ends = np.flatnonzero(has_window & finite_rows(targets) & (weights > 0))
+    relative, mean = _of_mean_one(weights[ends])
     return WindowSet(
         rows=rows,
         ends=torch.from_numpy(ends),
         targets=torch.from_numpy(to_float32(targets[ends])),
-        weights=torch.from_numpy(to_float32(_of_mean_one(weights[ends]))),
+        weights=torch.from_numpy(to_float32(relative)),
         window=window,
+        mean_weight=mean,
     )
 
 
-def _of_mean_one(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Scale weights so that float32 holds them, however large or small their unit is."""
+def _of_mean_one(weights: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], float]:
+    """Scale weights so that float32 holds them, whatever their unit; return their mean as well."""
     if not len(weights):
-        return np.asarray(weights, dtype=np.float64)
+        return np.asarray(weights, dtype=np.float64), 1.0
     # First by the largest, since a sum of large ones may be infinite.
     relative = np.asarray(weights, dtype=np.float64) / weights.max()
-    return relative / relative.mean()
+    return relative / relative.mean(), float(weights.max() * relative.mean())

@@ -114,6 +114,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         Args:
             data_dictionary: As for every model of this package.
             dk: FreqAI's data kitchen of the pair.
+            **kwargs: Nothing is read; FreqAI's own signature.
         """
         train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
         feature_names = data_dictionary["feature_names"]
@@ -126,11 +127,17 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             len(feature_names),
             len(valid),
         )
-        last = pd.DatetimeIndex([data_dictionary["last_candle"]])
+        times = self.candle_numbers(data_dictionary["dates"])
         return self.new_ensemble().fit_windows(
-            Prepared(train, valid if len(valid) else None, Schema(feature_names, dk.label_list)),
+            Prepared(
+                train,
+                valid if len(valid) else None,
+                Schema(feature_names, dk.label_list),
+                times=times,
+                known_at=self.known_at(times),
+            ),
             on_epoch=self.stop_if_asked,
-            last_time=int(self.candle_numbers(last)[0]),
+            last_time=int(times[-1]),
         )
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
@@ -152,6 +159,13 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         """Return numbers that rise by one a candle of the timeframe."""
         seconds = np.asarray(dates.to_numpy(dtype="datetime64[s]")).astype(np.int64)
         return seconds // timeframe_to_seconds(self.config["timeframe"])
+
+    def known_at(self, positions: IntArray) -> IntArray:
+        """Return the numbers of the candles at which the labels of a frame's rows are known."""
+        period = self.settings.label_period
+        known = np.full(len(positions), NEVER)
+        known[: max(len(positions) - period, 0)] = positions[period:]
+        return known
 
     # prediction
 
@@ -190,9 +204,6 @@ class EnsembleRegressorModel(SequenceRegressorModel):
     ) -> KnownLabels:
         """Return the labels of a frame in the units of the training, and when each is known."""
         positions = self.candle_numbers(frame["date"])
-        period = self.settings.label_period
-        known_at = np.full(len(frame), NEVER)
-        known_at[: len(frame) - period] = positions[period:]
         targets = np.full((len(frame), len(dk.label_list)), np.nan)
         if all(label in frame for label in dk.label_list):
             numbers = pd.DataFrame(self.label_numbers(frame, dk))[dk.label_list]
@@ -202,7 +213,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
                 targets[known] = scaled.to_numpy()
         last = model.require_fitted().last_time
         is_later = np.zeros(len(frame), dtype=bool) if last is None else positions > last
-        return KnownLabels(targets, positions, is_later, known_at)
+        return KnownLabels(targets, positions, is_later, self.known_at(positions))
 
     def _following(
         self,

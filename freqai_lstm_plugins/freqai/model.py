@@ -145,6 +145,7 @@ class SequenceModel(NetModel):
             data_dictionary: FreqAI's data dictionary, with `train_windows`, `valid_windows` and
                 `feature_names`.
             dk: FreqAI's data kitchen of the pair.
+            **kwargs: Nothing is read; FreqAI's own signature.
         """
         train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
         feature_names = data_dictionary["feature_names"]
@@ -206,6 +207,7 @@ class SequenceModel(NetModel):
             unfiltered_df: Candles with their features: a slice of a backtest, the strategy's whole
                 frame, or the last `conv_width` rows of it.
             dk: FreqAI's data kitchen of the pair.
+            **kwargs: Nothing is read; FreqAI's own signature.
 
         Returns:
             A frame with one row a candle: a column a label, and those of `extra_columns`; and

@@ -103,8 +103,8 @@ def prepare_training(
             splits by a fraction of the rows.
 
     Returns:
-        `dk.data_dictionary` with `train_windows`, `valid_windows`, `feature_names`, the `dates` of
-        all rows and that of the `last_candle`.
+        `dk.data_dictionary` with `train_windows`, `valid_windows`, `feature_names` and the `dates`
+        of the slice's candles.
 
     Raises:
         DataError: No row, or no window, is left to train on, or a feature holds no numbers.
@@ -142,7 +142,6 @@ def prepare_training(
         "train_windows": sets["train"],
         "valid_windows": sets["test"],
         "dates": frame["date"],
-        "last_candle": frame["date"].iloc[-1],
         "feature_names": [str(name) for name in data["train_features"].columns],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,20 @@ def run(
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every saved model's weights, by training."""
+    """Return the bytes of all that every saved model has learned, by training."""
     from freqai_lstm_plugins.checkpoint import read_checkpoint
-    from freqai_lstm_plugins.models.state import read_state
 
-    found = {}
-    for path in sorted(folder.glob("models/test/sub-train-*/*_model.zip")):
-        tensors = read_state(read_checkpoint(path)).state_dict.values()
-        found[path.parent.name] = b"".join(tensor.numpy().tobytes() for tensor in tensors)
-    return found
+    return {
+        path.parent.name: _learned(read_checkpoint(path).state)
+        for path in sorted(folder.glob("models/test/sub-train-*/*_model.zip"))
+    }
+
+
+def _learned(value: Any) -> bytes:
+    if isinstance(value, Mapping):
+        # A history tells how many seconds an epoch took.
+        parts = [item for key, item in value.items() if key != "history"]
+        return b"".join(map(_learned, parts))
+    if isinstance(value, list | tuple):
+        return b"".join(map(_learned, value))
+    return value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()

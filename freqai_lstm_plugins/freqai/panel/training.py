@@ -147,7 +147,7 @@ class PanelTrainer(LiveModel):
         data = joined.finish(self.panel.balance)
         first = next(iter(members.values()))
         kitchen = self._kitchen_of_all(first.kitchen, stamp, len(members))
-        data["feature_names"], data["last_candle"] = first.feature_names, first.last_candle
+        data["feature_names"], data["dates"] = first.feature_names, pd.Series([first.last_candle])
         if self.panel.symbol_embedding:
             self.require_room(len(first.feature_names), data, kitchen.label_list)
         net = self.fit(data, kitchen)
@@ -213,7 +213,7 @@ class PanelTrainer(LiveModel):
         kitchen.data_dictionary = {}
         kitchen.data.pop("filter_drop_index_training", None)
         names = data["feature_names"]
-        return _Member(kitchen, layout, names, data["last_candle"]), data
+        return _Member(kitchen, layout, names, data["dates"].iloc[-1]), data
 
     def _cut(self, dates: dict[str, pd.Series]) -> pd.Timestamp | None:
         test_size = self.freqai_info.get("data_split_parameters", {}).get("test_size", 0.1)

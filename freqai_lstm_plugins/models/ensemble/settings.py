@@ -17,7 +17,7 @@ from freqai_lstm_plugins.models.catalogue import (
     require_library,
     takes_threads,
 )
-from freqai_lstm_plugins.models.ensemble.combine import HALF_LIVES
+from freqai_lstm_plugins.models.ensemble.combine import HALF_LIVES, RATES
 from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets import NETS
 
@@ -32,9 +32,18 @@ DEFAULT_INTERVAL = 0.8
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+def _are_numbers(values: list[Any]) -> bool:
+    return len(values) > 0 and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values
+    )
+
+
 def _are_half_lives(values: list[Any]) -> bool:
-    are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return are_numbers and len(values) > 0 and all(0 < value < 1e9 for value in values)
+    return _are_numbers(values) and all(0 < value < 1e9 for value in values)
+
+
+def _are_rates(values: list[Any]) -> bool:
+    return _are_numbers(values) and all(0 <= value < 1e9 for value in values)
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class EnsembleConfig:
         share: Share of the starting weights that `dynamic` always mixes in.
         half_lives: Numbers of candles after which a loss counts half, of which `dynamic` takes the
             one that would have served best.
+        rates: How strongly weights follow losses, of which `dynamic` takes one as well; 0 keeps the
+            weights to start from.
         seed: Seed of the first member; the next ones take the numbers after it.
         num_threads: CPU threads of members that name none themselves.
         symbol_embedding: Learned numbers that tell nets the symbol, where rows name one.
@@ -71,6 +82,10 @@ class EnsembleConfig:
     half_lives: list[float] = field(
         default_factory=lambda: list(HALF_LIVES),
         metadata={"rule": "a list of numbers above 0", "check": _are_half_lives},
+    )
+    rates: list[float] = field(
+        default_factory=lambda: list(RATES),
+        metadata={"rule": "a list of numbers of at least 0", "check": _are_rates},
     )
     seed: int = setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
     num_threads: int | None = setting(None, "an integer of at least 1, or null", at_least(1))

@@ -21,7 +21,7 @@ from freqai_lstm_plugins.models.ensemble.combine import (
     learn_weights,
     most_confident,
 )
-from freqai_lstm_plugins.models.ensemble.out_of_fold import OutOfFold, wanted_rows
+from freqai_lstm_plugins.models.ensemble.out_of_fold import OutOfFold, require_apart, wanted_rows
 from freqai_lstm_plugins.models.ensemble.settings import DEFAULT_INTERVAL, EnsembleConfig
 from freqai_lstm_plugins.models.intervals import margin_of, rows_for
 
@@ -100,6 +100,7 @@ def weigh(
     """
     found = found.part(np.asarray(np.isfinite(found.evidence.forecasts).all(axis=1)))
     learned, held = _halves(found, config)
+    require_apart("the interval", learned.evidence.known_at, held.evidence.positions)
     n_members = len(names)
     if config.combine in ("stack", "dynamic") and not len(learned):
         logger.warning(
@@ -118,6 +119,7 @@ def weigh(
             weights,
             config.label_period,
             share=config.share,
+            rates=config.rates,
             half_lives=config.half_lives,
         )
     widenings = None
@@ -150,8 +152,8 @@ def _halves(found: OutOfFold, config: EnsembleConfig) -> tuple[OutOfFold, OutOfF
         return found, found.part(np.zeros(len(found), dtype=bool))
     positions = found.evidence.positions
     cut = round(len(found) * (1 - CALIBRATION_SHARE))
-    first = positions[cut] if cut < len(found) else np.inf
-    return found.part(positions + config.label_period < first), found.part(positions >= first)
+    first = np.sort(positions)[cut] if cut < len(found) else np.inf
+    return found.part(found.evidence.known_at < first), found.part(positions >= first)
 
 
 def _widening(found: OutOfFold, member: int, interval: float) -> float:
@@ -223,9 +225,14 @@ def _weights_at(evidence: Evidence, weighed: Weighed) -> FloatArray:
     start = np.asarray(weighed.weights)
     if weighed.follow is None:
         return np.tile(start, (len(evidence), 1))
-    return following_weights(
-        evidence.forecasts, evidence.targets, evidence.positions, start, weighed.follow
-    )
+    weights = np.empty_like(evidence.forecasts)
+    for series in np.unique(evidence.series):
+        own = evidence.series == series
+        part = evidence.part(own)
+        weights[own] = following_weights(
+            part.forecasts, part.targets, part.positions, start, weighed.follow, part.known_at
+        )
+    return weights
 
 
 def _errors(found: Evidence, combine: str) -> tuple[list[float], float | None, float | None]:
@@ -243,8 +250,7 @@ def _errors(found: Evidence, combine: str) -> tuple[list[float], float | None, f
     if combine == "confident" or len(numbers) < 2:
         return members, mean, None
     parts = [
-        (found.part(found.folds == n), learn_weights(found.part(found.folds < n))[0])
-        for n in numbers[1:]
+        (found.part(found.folds == n), learn_weights(found.before_fold(n))[0]) for n in numbers[1:]
     ]
     total = sum(_error(part, weights) * len(part) for part, weights in parts)
     return members, mean, total / sum(len(part) for part, _ in parts)

@@ -1,4 +1,4 @@
-"""A page of Optuna's plots of a study: how it went, and which settings mattered."""
+"""Optuna's plots of a study, as parts of a report and as a page of their own while it grows."""
 
 from __future__ import annotations
 
@@ -6,36 +6,80 @@ import html
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.research.report import Section
 from freqai_lstm_plugins.research.tune.storage import load_optuna, quiet
+from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 PAGE = "search.html"
-_STYLE = "body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
+_STYLE = """body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;text-align:left}"""
+
+
+def plot_sections(study: Any) -> tuple[Section, ...]:
+    """Return a table of the trials and the plots that they allow, as parts of a report."""
+    found = [
+        Section(
+            "search",
+            "The search: trials",
+            "Each trial as the search saw it: its score is the one that looks best among many. A "
+            "trial that ended early has none.",
+            trial_table(study),
+            is_detail=True,
+        )
+    ]
+    for name, (title, text, plot) in _plots(study).items():
+        figure = _drawn(plot)
+        if not isinstance(figure, str):
+            found.append(Section(name, title, text, charts=((title, figure),)))
+    return tuple(found)
+
+
+def trial_table(study: Any) -> pd.DataFrame:
+    """Return a line for each finished trial: state, score, seconds, settings, why it failed."""
+    lines = [
+        {
+            "trial": one.number,
+            "state": one.state.name.lower(),
+            "score": one.value if one.state.name == "COMPLETE" else None,
+            "seconds": one.user_attrs.get("seconds"),
+            **{name: _plain(value) for name, value in one.user_attrs.get(SETTINGS, {}).items()},
+            "reason": one.user_attrs.get(REASON, ""),
+        }
+        for one in finished(study)
+    ]
+    table = pd.DataFrame(lines)
+    if len(table) and not table["reason"].any():
+        table = table.drop(columns="reason")
+    return table.set_index("trial") if len(table) else table
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str)) else str(value)
 
 
 def write_page(study: Any, out: Path) -> Path:
-    """Write the plots that the study's trials allow.
+    """Write the plots that the study's trials allow, and why the others are not there.
 
     Returns:
         Path of the page, which needs no network.
     """
-    parts = []
-    for title, plot in _plots(study).items():
-        with quiet(), warnings.catch_warnings():
-            # Of few trials, which the page shows anyhow.
-            warnings.simplefilter("ignore", UserWarning)
-            try:
-                figure = plot()
-            # Too few trials, or a setting that never changed: the other plots are there.
-            except (ValueError, RuntimeError, ZeroDivisionError) as error:
-                parts.append(f"<h2>{title}</h2><p>{html.escape(str(error))}</p>")
-                continue
+    parts: list[str] = []
+    for title, text, plot in _plots(study).values():
+        figure = _drawn(plot)
+        parts.append(f"<h2>{title}</h2><p>{text}</p>")
+        if isinstance(figure, str):
+            parts.append(f"<p>{html.escape(figure)}</p>")
+            continue
         script = not any("<script" in part for part in parts)
-        parts.append(f"<h2>{title}</h2>{figure.to_html(full_html=False, include_plotlyjs=script)}")
+        parts.append(figure.to_html(full_html=False, include_plotlyjs=script))
+    parts.append(f"<h2>Trials</h2>{trial_table(study).to_html(na_rep='', border=0)}")
     path = out / PAGE
     name = html.escape(study.study_name)
     write_text(
@@ -46,17 +90,52 @@ def write_page(study: Any, out: Path) -> Path:
     return path
 
 
-def _plots(study: Any) -> dict[str, Callable[[], Any]]:
+def _drawn(plot: Callable[[], Any]) -> Any:
+    """Return a figure, or why there is none."""
+    with quiet(), warnings.catch_warnings():
+        # Of few trials, which the page shows anyhow.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            figure = plot()
+        # Too few trials, or a setting that never changed: the other plots are there.
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            return " ".join(str(error).split())
+    # The heading says it.
+    return figure.update_layout(title=None, margin={"t": 30})
+
+
+def _plots(study: Any) -> dict[str, tuple[str, str, Callable[[], Any]]]:
+    """Return name, heading, what it shows, and how it is made."""
     optuna = load_optuna()
     plots, importance = optuna.visualization, optuna.importance
     return {
-        "Scores": lambda: plots.plot_optimization_history(study),
-        "Importance (fANOVA)": lambda: plots.plot_param_importances(
-            study, evaluator=importance.FanovaImportanceEvaluator(seed=0)
+        "search_history": (
+            "The search: scores",
+            "Score by number of the trial; the line is the best so far.",
+            lambda: plots.plot_optimization_history(study),
         ),
-        "Importance (PED-ANOVA)": lambda: plots.plot_param_importances(
-            study, evaluator=importance.PedAnovaImportanceEvaluator()
+        "search_fanova": (
+            "The search: importance (fANOVA)",
+            "Share of the scores' variance that a setting explains.",
+            lambda: plots.plot_param_importances(
+                study, evaluator=importance.FanovaImportanceEvaluator(seed=0)
+            ),
         ),
-        "Parallel coordinates": lambda: plots.plot_parallel_coordinate(study),
-        "Slices": lambda: plots.plot_slice(study),
+        "search_pedanova": (
+            "The search: importance (PED-ANOVA)",
+            "How much a setting decides whether a trial is among the best.",
+            lambda: plots.plot_param_importances(
+                study, evaluator=importance.PedAnovaImportanceEvaluator()
+            ),
+        ),
+        "search_coordinates": (
+            "The search: parallel coordinates",
+            "A line a trial, through its settings.",
+            lambda: plots.plot_parallel_coordinate(study),
+        ),
+        "search_slices": (
+            "The search: slices",
+            "Score by each setting alone.",
+            lambda: plots.plot_slice(study),
+        ),
     }

@@ -478,6 +478,8 @@ def test_a_damaged_state_is_refused(data, what):
         ({"lstm": {"n_epochs": 3, "max_epochs": 4}}, {}, "member 'lstm': .*the same setting"),
         ({"ridge": {}}, {"combine": "stak"}, "combine must be one of stack, mean"),
         ({"ridge": {}}, {"half_lives": [0]}, "half_lives must be a list of numbers above 0"),
+        ({"ridge": {}}, {"half_lives": []}, "half_lives must be a list of numbers above 0"),
+        ({"ridge": {}}, {"rates": [-1]}, "rates must be a list of numbers of at least 0"),
         ({"ridge": {}}, {"fold": 3}, "unknown setting 'fold'. Did you mean 'folds'"),
         ({"ridge": {}}, {"interval": 1.5}, "interval must be a number between 0 and 1"),
     ],
