@@ -56,7 +56,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         made = cls.__new__(cls)
         made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
-        made._nets = {}
+        made._nets = {}  # noqa: SLF001 - its own attribute, as `__init__` would set it
         return made
 
     def return_null_values_to_strategy(
