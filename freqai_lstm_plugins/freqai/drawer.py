@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from freqtrade.configuration import TimeRange
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+    from freqtrade.strategy.interface import IStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         made = cls.__new__(cls)
         made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
-        made._nets = {}
+        made._nets = {}  # noqa: SLF001 - its own attribute, as `__init__` would set it
         return made
 
     def return_null_values_to_strategy(
@@ -102,8 +103,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
                 "data_path": metadata["data_path"],
                 "trained_timestamp": trained,
             }
-        for pair in leaving:
-            self.pair_dict.pop(pair, None)
+        entries |= {pair: self.empty_pair_dict.copy() for pair in leaving}
         # In place, since the trading loop adds pairs.
         self.pair_dict.update(entries)
         self.save_drawer_to_disk()
@@ -163,6 +163,23 @@ class DurableDataDrawer(FreqaiDataDrawer):
             for timeframe, frame in frames.items():
                 if not frame.empty:
                     frames[timeframe] = frame.assign(date=frame["date"].dt.tz_convert(UTC))
+
+    def update_historic_data(self, strategy: IStrategy, dk: FreqaiDataKitchen) -> None:
+        """Append new candles, of a pair that has come to the whitelist since the start too.
+
+        freqtrade would ask for candles of such a pair that it never loaded.
+        """
+        if dk.pair not in dk.all_pairs:
+            dk.all_pairs.append(dk.pair)
+        timeframes = self.freqai_info["feature_parameters"]["include_timeframes"]
+        for pair in dk.all_pairs:
+            frames = self.historic_data.get(pair, {})
+            missing = [name for name in timeframes if name not in frames or frames[name].empty]
+            if missing:
+                found = {name: strategy.dp.get_pair_dataframe(pair, name) for name in missing}
+                with self.history_lock:
+                    self.historic_data[pair] = {**frames, **found}
+        super().update_historic_data(strategy, dk)
 
     def save_drawer_to_disk(self) -> None:
         """Save which model each pair uses."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from tests.freqai.panel.walk import PAIRS, backtest_pairs, make_market

@@ -50,8 +50,7 @@ def panel_model(folder: Path, market: Mapping[str, pd.DataFrame], **changes: Any
         "exchange__pair_whitelist": list(market),
         PANEL: {},
     }
-    model = make_model(folder, live=False, **{**settings, **changes})
-    return model
+    return make_model(folder, live=False, **{**settings, **changes})
 
 
 def run_pairs(

@@ -22,7 +22,7 @@ from freqai_lstm_plugins.research.tune.freqai_config import freqai_config, write
 from freqai_lstm_plugins.research.tune.holdout import HOLDOUT_FOLDER, OPENINGS, open_holdout
 from freqai_lstm_plugins.research.tune.luck import ask_luck
 from freqai_lstm_plugins.research.tune.objective import Runner, Worth, with_settings
-from freqai_lstm_plugins.research.tune.page import write_page
+from freqai_lstm_plugins.research.tune.page import plot_sections, write_page
 from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
 from freqai_lstm_plugins.research.tune.study import completed, finished
 from freqai_lstm_plugins.research.tune.summary import say, to_json
@@ -219,6 +219,22 @@ def test_the_page_shows_what_optuna_plots(done):
     ):
         assert f"<h2>The search: {title}</h2>" in text
     assert text.count("plotly-graph-div") >= 4
+
+
+def test_a_default_outside_the_ranges_hides_no_setting_from_the_importances(done):
+    # 31 leaves are the default, and the ranges end at 8.
+    figures = {part.name: part.charts[0][1] for part in plot_sections(done.study) if part.charts}
+    for name in ("search_fanova", "search_pedanova"):
+        assert set(figures[name].data[0].y) == {"num_leaves", "learning_rate"}
+
+
+def test_the_report_on_the_holdout_shows_the_search(opened):
+    text = opened.page.read_text(encoding="utf-8")
+    for title in ("trials", "scores", "importance (fANOVA)", "slices"):
+        assert f"<h2>The search: {title}</h2>" in text
+    table = (opened.page.parent / "tables" / "search.csv").read_text().splitlines()
+    assert table[0] == "trial,state,score,seconds,num_leaves,learning_rate"
+    assert len(table) == 5
 
 
 @pytest.fixture(scope="module")
