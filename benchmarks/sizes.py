@@ -106,10 +106,11 @@ class CompareSize:
         epochs: Epochs of the net.
         trees: Trees of lightgbm.
         few_symbols: Symbols of the smaller run whose memory is measured.
-        many_symbols: Of the larger one.
+        many_symbols: Of the larger one, and of the correlations across symbols.
+        figure_dates: Dates of these correlations.
     """
 
-    symbols: int = 8
+    symbols: int = 6
     bars: int = 3_000
     folds: int = 3
     hidden_size: int = 32
@@ -117,6 +118,7 @@ class CompareSize:
     trees: int = 300
     few_symbols: int = 3
     many_symbols: int = 30
+    figure_dates: int = 3_459
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,8 @@ QUICK = Size(
         epochs=2,
         trees=10,
         few_symbols=2,
-        many_symbols=4,
+        many_symbols=6,
+        figure_dates=50,
     ),
     compare_rounds=1,
     tune=TuneSize(

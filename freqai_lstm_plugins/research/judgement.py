@@ -154,7 +154,8 @@ def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for model, entry in entries:
         epochs = entry.metadata["history"]["epochs"]
-        if model not in found and len(epochs) > 1:
+        # Without validation there is no curve to look at.
+        if model not in found and len(epochs) > 1 and epochs[0]["valid_loss"] is not None:
             frame = pd.DataFrame(epochs).rename(columns={"number": "epoch"})
             found[model] = frame[["epoch", "train_loss", "valid_loss"]]
     return found
