@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import time
 from pathlib import Path
@@ -143,6 +144,7 @@ def _add_sharing(row: Row, place: Path, shape: TuneSize, rounds: int) -> None:
 
 
 def _work(asked: Asked, n_trials: int) -> None:
+    logging.disable(logging.WARNING)
     _search(open_session(asked), n_trials)
 
 
