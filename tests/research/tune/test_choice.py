@@ -58,7 +58,7 @@ def opened(done, chosen):
 
 def candidate(number, scores, cost=1.0):
     instances = {str(place): value for place, value in enumerate(scores)}
-    worth = Worth(instances, 1.0, cost, 1, pd.Series(dtype=float))
+    worth = Worth(instances, 1.0, cost, 1)
     return Candidate(number, number == 0, {}, 0.0, worth, cost)
 
 
