@@ -163,7 +163,7 @@ class SequenceModel(LiveModel):
         train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
         feature_names = data_dictionary["feature_names"]
         model = self._new_model()
-        start_from = self._start_from(dk, feature_names)
+        start_from = self.start_from(dk, feature_names)
         logger.info(
             "%s: training %s on %d windows of %d candles x %d features, validating on %d",
             dk.pair,
@@ -327,9 +327,7 @@ class SequenceModel(LiveModel):
                 model.bind(self.build_net, type(self).__name__)
         return model
 
-    def _start_from(
-        self, dk: FreqaiDataKitchen, feature_names: list[str]
-    ) -> SequenceEstimator | None:
+    def start_from(self, dk: FreqaiDataKitchen, feature_names: list[str]) -> Any:
         """Return the pair's former model for continual learning, where it fits."""
         former = self.get_init_model(dk.pair)
         if former is None:
@@ -338,7 +336,7 @@ class SequenceModel(LiveModel):
         if hasattr(former, "tb_logger"):
             del former.tb_logger
         try:
-            former = self._bound(former)
+            former = self.require_usable(former)
             require_names("features", feature_names, former.feature_names_in_)
             require_names("labels", dk.label_list, former.label_names_)
             self.require_answers(former)
@@ -347,7 +345,7 @@ class SequenceModel(LiveModel):
             return None
         return former
 
-    def require_usable(self, model: Any) -> object:
+    def require_usable(self, model: Any) -> Any:
         """Raise MismatchError where a model from disk is not this class's, or does not fit it."""
         return self._bound(model)
 

@@ -24,6 +24,7 @@ from freqai_lstm_plugins.models.ensemble.combine import (
 from freqai_lstm_plugins.models.ensemble.out_of_fold import OutOfFold, require_apart, wanted_rows
 from freqai_lstm_plugins.models.ensemble.settings import DEFAULT_INTERVAL, EnsembleConfig
 from freqai_lstm_plugins.models.intervals import margin_of, rows_for
+from freqai_lstm_plugins.models.plain import read_number, read_numbers, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Share of the out-of-fold rows, at their end, that calibrate the interval and nothing else.
 CALIBRATION_SHARE = 0.3
+# What a sum of weights may differ from 1 by.
+TOLERATED_SUM = 1e-6
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,36 @@ class Weighed:
         Raises:
             DataError: Its numbers are not of so many members.
         """
-        follow = None if part["follow"] is None else Follow(**part["follow"])
+        follow = None if part["follow"] is None else _read_follow(part["follow"])
         found = cls(**{**part, "follow": follow})
-        if len(found.weights) != n_members:
-            raise DataError(f"{len(found.weights)} weights for {n_members} members")
+        weights = read_numbers(found.weights, n_members, "weights")
+        if min(weights) < 0 or abs(sum(weights) - 1) > TOLERATED_SUM:
+            raise DataError(f"weights are {weights}, which are no shares of a whole")
+        if found.widenings is not None:
+            # A member without intervals has none to widen.
+            known = [0.0 if value != value else value for value in found.widenings]
+            read_numbers(known, n_members, "widenings")
+        if found.member_errors:
+            read_numbers(found.member_errors, n_members, "errors of members")
+        for value in (found.margin, found.mean_error, found.own_error, found.correlation):
+            if value is not None:
+                read_number(value)
+        read_whole(found.n_rows, 0, 2**62, "the number of out-of-fold rows")
+        # Infinity draws all the way to equal weights.
+        if found.penalty != float("inf"):
+            read_number(found.penalty, "the penalty")
+        read_number(found.effective_members, "the number of effective members")
         return found
+
+
+def _read_follow(value: Mapping[str, Any]) -> Follow:
+    found = Follow(**value)
+    for number in (found.rate, found.half_life, found.share, found.scale):
+        read_number(number, "a number by which weights follow losses")
+    read_whole(found.label_period, 0, 2**31, "label_period")
+    if found.rate < 0 or found.half_life <= 0 or found.scale <= 0 or not 0 < found.share < 1:
+        raise DataError("weights cannot follow losses by its numbers")
+    return found
 
 
 def weigh(
