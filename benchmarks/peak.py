@@ -190,6 +190,15 @@ def compare(symbols: int, bars: int, folds: int) -> Peak:
     return replace(found, bytes=_status("VmHWM"))
 
 
+def tune(trials: int, bars: int) -> Peak:
+    """Make trials of a search, and tell all that the process had in use at most."""
+    from benchmarks.tune import search_quickly
+
+    with TemporaryDirectory() as folder:
+        found = measure(lambda: search_quickly(Path(folder), trials, bars))
+    return replace(found, bytes=_status("VmHWM"))
+
+
 ACTIONS: dict[str, Callable[..., Peak]] = {
     "fit": fit,
     "fit_builtin": fit_builtin,
@@ -197,6 +206,7 @@ ACTIONS: dict[str, Callable[..., Peak]] = {
     "predict_slice": predict_slice,
     "alpha158": alpha158,
     "compare": compare,
+    "tune": tune,
 }
 
 

@@ -18,6 +18,7 @@ from benchmarks.predict import predict
 from benchmarks.sizes import Size
 from benchmarks.supervision import supervision
 from benchmarks.train import train
+from benchmarks.tune import tune
 from benchmarks.whole import whole
 
 ROWS: dict[str, Callable[[Size], Row]] = {
@@ -34,4 +35,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "coverage": coverage,
     "alpha158": alpha158_row,
     "compare": compare,
+    "tune": tune,
 }

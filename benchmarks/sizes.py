@@ -120,6 +120,37 @@ class CompareSize:
 
 
 @dataclass(frozen=True)
+class TuneSize:
+    """A search.
+
+    Attributes:
+        symbols: Symbols.
+        bars: Candles of each.
+        folds: Trainings of each symbol in a trial.
+        hidden_size: Units of the net's one layer.
+        epochs: Epochs of the net.
+        trees: Trees of lightgbm.
+        pruned_trials: Trials with and without a pruner.
+        shared_trials: Trials that two workers share.
+        stored: Trials that a suggestion learns from.
+        few_trials: Trials of the smaller run whose memory is measured.
+        many_trials: Of the larger one.
+    """
+
+    symbols: int = 2
+    bars: int = 1_500
+    folds: int = 2
+    hidden_size: int = 24
+    epochs: int = 16
+    trees: int = 30
+    pruned_trials: int = 16
+    shared_trials: int = 8
+    stored: int = 1_000
+    few_trials: int = 3
+    many_trials: int = 30
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -141,6 +172,8 @@ class Size:
         whole_rounds: Backtests a model.
         compare: The row of comparisons.
         compare_rounds: Comparisons a side.
+        tune: The row of searches.
+        tune_rounds: Searches whose windows are shared.
     """
 
     rounds: int = 7
@@ -166,6 +199,8 @@ class Size:
     whole_rounds: int = 3
     compare: CompareSize = CompareSize()
     compare_rounds: int = 3
+    tune: TuneSize = TuneSize()
+    tune_rounds: int = 3
 
 
 FULL = Size()
@@ -199,6 +234,19 @@ QUICK = Size(
         many_symbols=4,
     ),
     compare_rounds=1,
+    tune=TuneSize(
+        bars=300,
+        folds=1,
+        hidden_size=4,
+        epochs=4,
+        trees=5,
+        pruned_trials=7,
+        shared_trials=3,
+        stored=20,
+        few_trials=2,
+        many_trials=3,
+    ),
+    tune_rounds=1,
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(

@@ -102,6 +102,14 @@ def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     require_sound(dataclasses.replace(row, ratios=row.ratios[:1]))
 
 
+@pytest.mark.slow
+def test_the_row_of_searches_gives_finite_positive_ratios():
+    pytest.importorskip("optuna")
+    row = ROWS["tune"](QUICK)
+    require_sound(row)
+    assert len(row.notes) == 2
+
+
 def test_the_row_of_alpha158_has_a_page_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(peak, "in_child", lambda action, rows: peak.Peak(3000 * rows, 0.1))
     monkeypatch.setattr(alpha158, "GOLDEN", tmp_path)

@@ -112,6 +112,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         Args:
             data_dictionary: As for every model of this package.
             dk: FreqAI's data kitchen of the pair.
+            **kwargs: Nothing is read; FreqAI's own signature.
         """
         train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
         feature_names = data_dictionary["feature_names"]

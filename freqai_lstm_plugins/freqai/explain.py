@@ -163,7 +163,7 @@ def write_results(explained: ExplainedFile, top: int, picture: Path, csv: Path |
 
 def _explain_ours(
     model: EnsembleRegressor | SequenceEstimator,
-    kitchen: FreqaiDataKitchen,
+    _kitchen: FreqaiDataKitchen,
     rows: ScaledRows,
     chosen: IntArray,
     target: str | None,

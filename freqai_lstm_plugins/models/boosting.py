@@ -75,7 +75,7 @@ class LightGBMConfig(BoostingConfig):
         min_child_samples: Rows of a leaf at least.
     """
 
-    num_leaves: int = setting(31, "an integer of at least 2", at_least(2))
+    num_leaves: int = setting(31, "an integer from 2 to 131072", lambda v: 2 <= v <= 131072)
     max_depth: int = setting(-1, "an integer of at least 1, or -1", lambda v: v == -1 or v >= 1)
     min_child_samples: int = setting(20, _COUNT, at_least(1))
 

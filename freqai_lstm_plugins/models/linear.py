@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from freqai_lstm_plugins.config import at_least, setting
-from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
+from freqai_lstm_plugins.errors import MissingExtraError
 from freqai_lstm_plugins.models.plain import read_number, read_numbers, read_whole
 from freqai_lstm_plugins.models.tabular import (
     Float32Array,
@@ -33,10 +33,12 @@ class RidgeConfig(TabularConfig):
     """Settings of ridge regression.
 
     Attributes:
+        loss: `mse` alone: no other has a solution in one step.
         alpha: L2 penalty on the coefficients, as a share of the rows' weight; null takes the one of
             `GRID` with the least validation loss, or the largest without validation windows.
     """
 
+    loss: Literal["mse"] = setting("mse", "", lambda v: True)
     alpha: float | None = setting(None, "a number of at least 0, or null", at_least(0))
 
 
@@ -56,8 +58,6 @@ class Ridge(TabularRegressor):
         former: Any = None,
     ) -> Learned:
         """Fit coefficients by least squares, always afresh; a pass is a penalty of the grid."""
-        if self.config.loss != "mse":
-            raise ConfigError(f"ridge: loss = {self.config.loss!r} is not for it. Take 'mse'.")
         alphas = GRID if self.config.alpha is None else (self.config.alpha,)
         if valid is None:
             alphas = alphas[-1:]

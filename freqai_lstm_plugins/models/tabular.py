@@ -66,7 +66,9 @@ class TabularConfig:
         None, "a number between 0 and 1, such as 0.8, or null", lambda v: 0 < v < 1
     )
     seed: int = setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
-    num_threads: int | None = setting(None, "an integer of at least 1, or null", lambda v: v >= 1)
+    num_threads: int | None = setting(
+        None, "an integer from 1 to 1024, or null", lambda v: 1 <= v <= 1024
+    )
 
     @property
     def levels(self) -> tuple[float | None, ...]:
@@ -343,13 +345,16 @@ class TabularRegressor(ABC):
             read_numbers(state["target_mean"], n_labels, "target_mean"),
         )
 
-    def _check(self, data: Prepared) -> None:
-        window = data.train.window
+    def require_window(self, window: int) -> None:
+        """Raise ConfigError where a lag lies outside windows of that many rows."""
         if max(self.config.lags) >= window:
             raise ConfigError(
                 f"{self.kind}: lag {max(self.config.lags)} lies outside windows of {window} rows. "
                 f"Take lags below {window}, or larger windows."
             )
+
+    def _check(self, data: Prepared) -> None:
+        self.require_window(data.train.window)
         if data.schema.classes:
             raise ConfigError(f"{self.kind} predicts numbers, and the targets are classes.")
         if self.config.interval is not None:

@@ -73,11 +73,13 @@ class RecurrentNet(SequenceNet):
 
     @property
     def is_stepwise(self) -> bool:
+        """Whether no state sees a later row."""
         # Backwards, states see the rows to come.
         return not self.recurrent.bidirectional
 
     @property
     def shares_rows(self) -> bool:
+        """Whether `forward_rows` stands for this `forward`, and the layers are plain ones."""
         kind = type(self)
         # A subclass of a user may have a `forward` of its own, which alone counts then.
         is_sound = (
@@ -88,6 +90,7 @@ class RecurrentNet(SequenceNet):
 
     @property
     def splits_batches(self) -> bool:
+        """Whether compiled steps can train the layers, which are nearly all of the work."""
         return cpu.knows_layers(self.recurrent, learn=True)
 
 

@@ -58,10 +58,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows."""
+    """All that a report shows: the run, what was found, and parts that another one adds."""
 
     run: Run
     findings: Findings
+    more: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,7 @@ def build_sections(report: Report, palette: charts.Palette) -> list[Section]:
             tuple(found.outcomes["model"].unique()),
             is_detail=True,
         ),
+        *report.more,
         *_run_sections(run, palette),
     ]
     return [part for part in sections if part.charts or not _is_empty(part.frame)]

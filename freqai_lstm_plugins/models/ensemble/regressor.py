@@ -258,6 +258,11 @@ class EnsembleRegressor:
         return self.require_fitted().schema.feature_names
 
     @property
+    def symbols_(self) -> list[str]:
+        """Names of the symbols that members are told; none where they are told none."""
+        return self.require_fitted().schema.symbols
+
+    @property
     def label_names_(self) -> list[str]:
         """Names of the targets."""
         return self.require_fitted().schema.label_names

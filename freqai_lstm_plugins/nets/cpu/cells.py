@@ -189,14 +189,17 @@ class LSTM(RecurrentCell):
 
     @staticmethod
     def input_bias(weights: Weights) -> Tensor:
+        """Return the sum of both biases, since both sums are added before any gate."""
         return weights.bias_ih + weights.bias_hh
 
     @staticmethod
     def for_state(weights: Weights) -> tuple[Tensor, ...]:
+        """Return the weights (H, 4H), those of the cell's gate doubled."""
         return (_doubled(weights.hh, weights.size).t(),)
 
     @classmethod
     def forward(cls, sums: Tensor, weights: Weights, memory: Memory) -> tuple[Tensor, LSTMTape]:
+        """Return the states (W, B, H), and what `back` needs; sums (W, B, 4H) become gates."""
         shape = (*sums.shape[:2], weights.size)
         cells, squashed, states = (memory.empty(*shape, dtype=sums.dtype) for _ in range(3))
         kernel = cls.steps(learn=True).forward
@@ -205,8 +208,9 @@ class LSTM(RecurrentCell):
 
     @classmethod
     def back(
-        cls, grad_states: Tensor, w_hh: Tensor, states: Tensor, tape: LSTMTape, memory: Memory
+        cls, grad_states: Tensor, w_hh: Tensor, _states: Tensor, tape: LSTMTape, memory: Memory
     ) -> SumGradients:
+        """Return the sums' gradients; the cells on the tape say all that the states would."""
         grads = memory.over(tape.gates)
         kernel = cls.steps(learn=True).back
         _call(kernel, tape.gates, w_hh, tape.cells, tape.squashed, grad_states, grads)
@@ -222,14 +226,17 @@ class GRU(RecurrentCell):
 
     @staticmethod
     def input_bias(weights: Weights) -> Tensor:
+        """Return the bias of the inputs alone; the reset scales the state's."""
         return weights.bias_ih
 
     @staticmethod
     def for_state(weights: Weights) -> tuple[Tensor, ...]:
+        """Return the weights (H, 3H), and the bias (3H,) that the reset scales with them."""
         return weights.hh.t(), weights.bias_hh
 
     @classmethod
     def forward(cls, sums: Tensor, weights: Weights, memory: Memory) -> tuple[Tensor, GRUTape]:
+        """Return the states (W, B, H), and what `back` needs; sums (W, B, 3H) become gates."""
         shape = (*sums.shape[:2], weights.size)
         recalled, states = (memory.empty(*shape, dtype=sums.dtype) for _ in range(2))
         kernel = cls.steps(learn=True).forward
@@ -240,6 +247,7 @@ class GRU(RecurrentCell):
     def back(
         cls, grad_states: Tensor, w_hh: Tensor, states: Tensor, tape: GRUTape, memory: Memory
     ) -> SumGradients:
+        """Return the sums' gradients, which read the states (W, B, H) before each step."""
         by_input = memory.over(tape.gates)
         by_state = memory.empty(*tape.gates.shape, dtype=tape.gates.dtype)
         kernel = cls.steps(learn=True).back

@@ -40,6 +40,7 @@ class LayerTape(NamedTuple):
     steps: StepTape
 
     def tensors(self) -> Iterator[Tensor]:
+        """Yield all that is kept, which may go back to the memory once the gradients are there."""
         yield from (self.inputs, self.states, *self.steps)
 
 

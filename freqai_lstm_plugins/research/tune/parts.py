@@ -86,6 +86,11 @@ def _dates(experiment: Experiment) -> pd.DatetimeIndex:
     return found.sort_values()
 
 
+def with_models(experiment: Experiment, models: dict[str, Any]) -> Experiment:
+    """Return the same experiment for other models."""
+    return parse_experiment({**resolved(experiment), "models": models})
+
+
 def tuning_part(experiment: Experiment, model: str, cut: Cut) -> Experiment:
     """Return the experiment of a search: one model, on the data before the cut."""
     values = resolved(experiment)
