@@ -125,18 +125,16 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             len(feature_names),
             len(valid),
         )
-        times = self.candle_numbers(data_dictionary["dates"])
+        symbols = data_dictionary.get("symbols", [])
+        schema = Schema(feature_names, dk.label_list, symbols=symbols)
+        numbers = self.candle_numbers(data_dictionary["dates"])
+        times = data_dictionary.get("times", numbers)
+        known_at = data_dictionary.get("known_at", self.known_at(numbers))
         model = self.new_ensemble().fit_windows(
-            Prepared(
-                train,
-                valid if len(valid) else None,
-                Schema(feature_names, dk.label_list),
-                times=times,
-                known_at=self.known_at(times),
-            ),
-            start_from=self.start_from(dk, feature_names),
+            Prepared(train, valid if len(valid) else None, schema, times=times, known_at=known_at),
+            start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(times[-1]),
+            last_time=int(numbers.max()),
         )
         if not self.continual_learning:
             model.forget_optimizer()
