@@ -54,7 +54,7 @@ class EnsembleConfig:
         combine: `stack` weighs members by their out-of-fold errors, drawn towards equal weights;
             `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of
             labels that become known; `confident` takes at each row the member whose interval is
-            narrowest.
+            narrowest; `best` takes the member of the least out-of-fold error alone, to compare with.
         folds: Out-of-fold parts over the last half of the windows; fewer where rows are few.
         label_period: Rows that a target looks ahead.
         interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
@@ -71,7 +71,7 @@ class EnsembleConfig:
         symbol_embedding: Learned numbers that tell nets the symbol, where rows name one.
     """
 
-    combine: Literal["stack", "mean", "dynamic", "confident"] = setting("stack", "", lambda v: True)
+    combine: Literal["stack", "mean", "dynamic", "confident", "best"] = setting("stack", "", lambda v: True)
     folds: int = setting(3, "an integer of at least 1", at_least(1))
     label_period: int = setting(0, "an integer of at least 0", at_least(0))
     interval: float | None = setting(

@@ -12,6 +12,7 @@ from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.models.ensemble.combine import (
     Evidence,
     Follow,
+    best_weights,
     choose_follow,
     combine_points,
     effective_members,
@@ -129,17 +130,17 @@ def weigh(
     found = found.part(np.asarray(np.isfinite(found.evidence.forecasts).all(axis=1)))
     learned, held = _halves(found, config)
     require_apart("the interval", learned.evidence.known_at, held.evidence.positions)
-    n_members = len(names)
-    if config.combine in ("stack", "dynamic") and not len(learned):
+    n_members, weighs = len(names), config.combine in ("stack", "dynamic", "best")
+    if weighs and not len(learned):
         logger.warning(
             "%s: too few rows to weigh members, so all count alike: %d windows would do.",
             label,
             wanted_rows(1, config.label_period),
         )
-    is_learned = config.combine in ("stack", "dynamic") and bool(len(learned))
+    is_learned = weighs and bool(len(learned))
     weights, penalty = equal_weights(n_members), float("inf")
     if is_learned:
-        weights, penalty = learn_weights(learned.evidence)
+        weights, penalty = _learned(learned.evidence, config.combine)
     follow = None
     if is_learned and config.combine == "dynamic":
         follow = choose_follow(
@@ -172,6 +173,13 @@ def weigh(
         weighed = replace(weighed, margin=_margin(label, held, weighed, config))
     _log(label, names, weighed)
     return weighed
+
+
+def _learned(evidence: Evidence, combine: str) -> tuple[FloatArray, float]:
+    """Return the weights of some evidence, and the penalty that was chosen for them."""
+    if combine == "best" and len(evidence):
+        return best_weights(evidence), 0.0
+    return learn_weights(evidence)
 
 
 def _halves(found: OutOfFold, config: EnsembleConfig) -> tuple[OutOfFold, OutOfFold]:
@@ -278,7 +286,8 @@ def _errors(found: Evidence, combine: str) -> tuple[list[float], float | None, f
     if combine == "confident" or len(numbers) < 2:
         return members, mean, None
     parts = [
-        (found.part(found.folds == n), learn_weights(found.before_fold(n))[0]) for n in numbers[1:]
+        (found.part(found.folds == n), _learned(found.before_fold(n), combine)[0])
+        for n in numbers[1:]
     ]
     total = sum(_error(part, weights) * len(part) for part, weights in parts)
     return members, mean, total / sum(len(part) for part, _ in parts)

@@ -93,6 +93,14 @@ def test_each_label_has_weights_of_its_own():
     assert weights_of(model, 1)["lightgbm"] > 0.9
 
 
+def test_the_best_member_is_chosen_out_of_fold_and_forecasts_alone():
+    data = prepared(1500)
+    model = ensemble({"memory": MEMORY, "ridge": {}}, combine="best").fit_windows(data)
+    assert weights_of(model) == {"memory": 0.0, "ridge": 1.0}
+    weighed = model.require_fitted().weighed[0]
+    assert weighed.own_error == pytest.approx(weighed.member_errors[1])
+
+
 def test_the_mean_takes_no_folds(data, monkeypatch):
     module = "freqai_lstm_plugins.models.ensemble.regressor.forecast_folds"
     monkeypatch.setattr(module, lambda *_: pytest.fail("folds were forecast"))
