@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_INTERVAL = 0.8
 # Names stand in columns of a host.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# What hosts append to a label's name for columns of other things.
+_TAKEN = ("lower", "upper", "disagreement", "mean", "std")
 
 
 def _are_numbers(values: list[Any]) -> bool:
@@ -71,7 +73,9 @@ class EnsembleConfig:
         symbol_embedding: Learned numbers that tell nets the symbol, where rows name one.
     """
 
-    combine: Literal["stack", "mean", "dynamic", "confident", "best"] = setting("stack", "", lambda v: True)
+    combine: Literal["stack", "mean", "dynamic", "confident", "best"] = setting(
+        "stack", "", lambda v: True
+    )
     folds: int = setting(3, "an integer of at least 1", at_least(1))
     label_period: int = setting(0, "an integer of at least 0", at_least(0))
     interval: float | None = setting(
@@ -115,7 +119,15 @@ def read_members(given: Any) -> list[Member]:
         raise ConfigError(f"ensemble: members must be a section of models, not {given!r}.")
     if not given:
         raise ConfigError("ensemble: members is empty. Name at least one, such as lightgbm.")
-    return [_member(str(name), settings) for name, settings in given.items()]
+    members = [_member(str(name), settings) for name, settings in given.items()]
+    names = [member.name for member in members]
+    for name in names:
+        if name in _TAKEN or name.removeprefix("w_") in set(names) - {name}:
+            raise ConfigError(
+                f"ensemble: {name!r} cannot name a member: its column would bear the name of "
+                f"another one. Call it otherwise, such as {name}-1."
+            )
+    return members
 
 
 def _member(name: str, given: Any) -> Member:
