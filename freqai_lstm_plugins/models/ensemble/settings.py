@@ -56,7 +56,8 @@ class EnsembleConfig:
         combine: `stack` weighs members by their out-of-fold errors, drawn towards equal weights;
             `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of
             labels that become known; `confident` takes at each row the member whose interval is
-            narrowest; `best` takes the member of the least out-of-fold error alone, to compare with.
+            narrowest; `best` takes the member of the least out-of-fold error alone, which the
+            others are compared with.
         folds: Out-of-fold parts over the last half of the windows; fewer where rows are few.
         label_period: Rows that a target looks ahead.
         interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
