@@ -436,12 +436,14 @@ def _read_member(one: Mapping[str, Any], window: int, schema: Schema) -> Model:
     Raises:
         DataError: It sees other rows, or tells of other labels.
     """
+    if one["model"] == EnsembleRegressor.kind:
+        raise DataError(f"member {one['name']!r} is an ensemble")
     model = model_class(one["model"]).from_state(one["state"])
     fitted = model.fitted
     own = fitted.schema
     # A naive forecast sees no window.
     sees = getattr(model, "window", getattr(fitted, "window", window))
-    if isinstance(model, EnsembleRegressor) or sees != window:
+    if sees != window:
         raise DataError(f"member {one['name']!r} does not see windows of {window} rows")
     names = (own.feature_names, own.label_names, own.symbols)
     if names != (schema.feature_names, schema.label_names, schema.symbols) or own.classes:
