@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -221,7 +222,8 @@ def test_a_state_that_cannot_be_is_refused(name, what):
 
 
 def test_trees_go_on_from_those_of_a_former_training(kind):
-    data = prepared(300)
+    # Without validation every tree is kept.
+    data = dataclasses.replace(prepared(300), valid=None)
     first, _ = trained(kind, data, n_estimators=10, learning_rate=0.1)
     rows = data.train.rows.numpy()
     has_window = np.arange(len(rows)) >= W - 1
@@ -238,7 +240,7 @@ def test_trees_go_on_from_those_of_a_former_training(kind):
         kind, {"n_estimators": 20, "learning_rate": 0.1}, window=W, seed=1
     ).fit_windows(data)
     assert loss(more) < loss(first)
-    np.testing.assert_allclose(loss(more), loss(twenty), rtol=0.02)
+    np.testing.assert_allclose(loss(more), loss(twenty), rtol=1e-3)
     # The losses are those of the new trees, which begin where the former ones ended.
     assert more.history_.epochs[0].number == 1
     assert more.history_.epochs[0].train_loss < first.history_.epochs[-1].train_loss
