@@ -23,7 +23,7 @@ from freqai_lstm_plugins.models.tabular import (
     TabularConfig,
     TabularRegressor,
 )
-from freqai_lstm_plugins.models.tree_texts import sound_lightgbm, sound_xgboost
+from freqai_lstm_plugins.models.tree_texts import library_errors, sound_lightgbm, sound_xgboost
 from freqai_lstm_plugins.training.history import Epoch, History
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class LightGBM(TabularRegressor):
     ) -> Learned:
         """Grow trees for one target, on top of those of a former training where there are any."""
         lightgbm = _library("lightgbm")
-        begun = None if former is None else lightgbm.Booster(model_str=former)
+        begun = None if former is None else self._booster(former)
         config, watch = self.config, _Watch(self.config, on_epoch)
         sets = [_lightgbm_set(lightgbm, table) for table in (train, valid) if table is not None]
         booster = lightgbm.train(
@@ -136,7 +136,7 @@ class LightGBM(TabularRegressor):
 
     def recall(self, state: str, x: Float32Array) -> FloatArray:
         """Predict rows by the trees in LightGBM's text."""
-        booster = _library("lightgbm").Booster(model_str=state)
+        booster = self._booster(state)
         if not len(x):
             return np.empty(0)
         found: FloatArray = booster.predict(x, num_threads=self.config.num_threads or 1)
@@ -144,10 +144,15 @@ class LightGBM(TabularRegressor):
 
     def contribute(self, state: str, x: Float32Array) -> FloatArray:
         """Return LightGBM's own contributions (SHAP values)."""
-        booster = _library("lightgbm").Booster(model_str=state)
+        booster = self._booster(state)
         threads = self.config.num_threads or 1
         found = booster.predict(x, pred_contrib=True, num_threads=threads)
         return np.asarray(found, dtype=np.float64)
+
+    def _booster(self, state: str) -> Any:
+        lightgbm = _library("lightgbm")
+        with library_errors("LightGBM"):
+            return lightgbm.Booster(model_str=state)
 
     def _parameters(self, level: float | None) -> dict[str, Any]:
         config = self.config
@@ -232,7 +237,8 @@ class XGBoost(TabularRegressor):
 
     def _booster(self, state: str) -> Any:
         booster = _library("xgboost").Booster({"nthread": self.config.num_threads or 1})
-        booster.load_model(bytearray(state.encode()))
+        with library_errors("XGBoost"):
+            booster.load_model(bytearray(state.encode()))
         return booster
 
     def _parameters(self, level: float | None) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import itertools
 import json
 import math
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import MismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 # More than any training gives; a forged count is not believed.
 MOST_TREES = 100_000
@@ -83,6 +84,16 @@ def sound_xgboost(text: Any, n_columns: int) -> str:
         raise _refusal("XGBoost", error) from error
     except RecursionError as error:
         raise _refusal("XGBoost", "it is nested without an end") from error
+
+
+@contextmanager
+def library_errors(library: str) -> Iterator[None]:
+    """Turn what a library raises at a text that passed into an error of model files."""
+    try:
+        yield
+    # LightGBM's and XGBoost's own kinds, which need not be imported for it.
+    except Exception as error:
+        raise _refusal(library, error) from error
 
 
 def _refusal(library: str, reason: object) -> MismatchError:
@@ -315,8 +326,8 @@ def _check_nodes(tree: Any, number: int, n_columns: int) -> None:
     if tree["id"] != number or {**parameters, **wanted} != parameters or not n_nodes:
         raise _UnsoundError(f"tree {number} does not say what it is of")
     for name in _FLOATS:
-        for value in _array(tree[name], n_nodes):
-            _finite(value)
+        # The library asks for a point in each of them.
+        tree[name] = [_finite(value) for value in _array(tree[name], n_nodes)]
     for name in _INTEGERS:
         for value in _array(tree[name], n_nodes):
             _within(value, -1, 2**31 - 1)
