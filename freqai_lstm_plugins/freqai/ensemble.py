@@ -19,6 +19,7 @@ from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, fin
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
+from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
 from freqai_lstm_plugins.freqai.settings import WHERE
@@ -138,6 +139,8 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         )
         if not self.continual_learning:
             model.forget_optimizer()
+        if self.features_to_plot:
+            plot_importances(model, train, dk, self.features_to_plot)
         return model
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
