@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.alpha158 import alpha158_row
 from benchmarks.compare import compare
 from benchmarks.coverage import coverage
+from benchmarks.ensemble import ensemble
 from benchmarks.growth import growth
 from benchmarks.headline import headline
 from benchmarks.imports import imports
@@ -36,4 +37,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "alpha158": alpha158_row,
     "compare": compare,
     "tune": tune,
+    "ensemble": ensemble,
 }

@@ -153,6 +153,31 @@ class TuneSize:
 
 
 @dataclass(frozen=True)
+class EnsembleSize:
+    """An ensemble of three members.
+
+    Attributes:
+        rows: Rows of a training.
+        features: F.
+        hidden_size: Units of the net's one layer.
+        epochs: Epochs of the net.
+        trees: Trees of lightgbm.
+        rounds: Trainings a side.
+        memory_rows: Rows of the training whose memory is measured.
+        candles: Candles that a bot predicts one after the other.
+    """
+
+    rows: int = 4_000
+    features: int = 40
+    hidden_size: int = 32
+    epochs: int = 4
+    trees: int = 100
+    rounds: int = 3
+    memory_rows: int = 50_000
+    candles: int = 2_000
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -176,6 +201,7 @@ class Size:
         compare_rounds: Comparisons a side.
         tune: The row of searches.
         tune_rounds: Searches whose windows are shared.
+        ensemble: The row of ensembles.
     """
 
     rounds: int = 7
@@ -203,6 +229,7 @@ class Size:
     compare_rounds: int = 3
     tune: TuneSize = TuneSize()
     tune_rounds: int = 3
+    ensemble: EnsembleSize = EnsembleSize()
 
 
 FULL = Size()
@@ -261,5 +288,15 @@ QUICK = Size(
         intervals=(0.8,),
         hidden_size=4,
         epochs=1,
+    ),
+    ensemble=EnsembleSize(
+        rows=300,
+        features=4,
+        hidden_size=4,
+        epochs=1,
+        trees=5,
+        rounds=1,
+        memory_rows=1_000,
+        candles=8,
     ),
 )

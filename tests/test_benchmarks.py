@@ -103,6 +103,21 @@ def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     require_sound(dataclasses.replace(row, ratios=row.ratios[:1]))
 
 
+def test_the_row_of_ensembles_gives_finite_positive_ratios(monkeypatch):
+    pytest.importorskip("lightgbm")
+    monkeypatch.setattr(peak, "is_measurable", lambda: True)
+    monkeypatch.setattr(peak, "in_child", lambda action, **_: peak.Peak(1000, 0.1))
+    row = ROWS["ensemble"](dataclasses.replace(TINY, window=6, ensemble=QUICK.ensemble))
+    require_sound(row)
+    assert {ratio.goal for ratio in row.ratios} == {
+        "at most 1.1",
+        "at most 3.3",
+        "at most 1.05",
+        "at most 1.2",
+        "1",
+    }
+
+
 @pytest.mark.slow
 def test_the_row_of_searches_gives_finite_positive_ratios():
     pytest.importorskip("optuna")

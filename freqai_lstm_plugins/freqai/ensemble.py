@@ -19,6 +19,8 @@ from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, fin
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
+from freqai_lstm_plugins.freqai.importances import plot_importances
+from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
 from freqai_lstm_plugins.freqai.settings import WHERE
 from freqai_lstm_plugins.models.ensemble.combine import disagreement
@@ -53,11 +55,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
     def prepare(self) -> None:
         """Refuse members that would only fail in the first training."""
         # freqtrade's own plot knows trees alone.
-        if int(self.plot_features or 0):
-            logger.warning("plot_feature_importances knows no ensembles, and is left out.")
-        self.features_to_plot, self.plot_features = 0, 0
-        if self.continual_learning:
-            logger.warning("continual_learning knows no ensembles: each training starts afresh.")
+        self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
         given = dict(self.settings.model_kwargs)
         self.has_columns = given.pop("columns", True)
         if not isinstance(self.has_columns, bool):
@@ -81,6 +79,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         }
         config = self.new_ensemble().config
         self.interval, self.member_names = config.interval, list(self.members)
+        self.label_watch = LabelWatch()
         self._live_frame: pd.DataFrame | None = None
         self._said: dict[str, tuple[EnsembleRegressor, dict[int, FloatArray]]] = {}
         # What an identifier stands for, with defaults filled in.
@@ -127,18 +126,22 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             len(feature_names),
             len(valid),
         )
-        times = self.candle_numbers(data_dictionary["dates"])
-        return self.new_ensemble().fit_windows(
-            Prepared(
-                train,
-                valid if len(valid) else None,
-                Schema(feature_names, dk.label_list),
-                times=times,
-                known_at=self.known_at(times),
-            ),
+        symbols = data_dictionary.get("symbols", [])
+        schema = Schema(feature_names, dk.label_list, symbols=symbols)
+        numbers = self.candle_numbers(data_dictionary["dates"])
+        times = data_dictionary.get("times", numbers)
+        known_at = data_dictionary.get("known_at", self.known_at(numbers))
+        model = self.new_ensemble().fit_windows(
+            Prepared(train, valid if len(valid) else None, schema, times=times, known_at=known_at),
+            start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(times[-1]),
+            last_time=int(numbers.max()),
         )
+        if not self.continual_learning:
+            model.forget_optimizer()
+        if self.features_to_plot:
+            plot_importances(model, train, dk, self.features_to_plot)
+        return model
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
         """Raise MismatchError where a model from disk is not of these members."""
@@ -154,6 +157,13 @@ class EnsembleRegressorModel(SequenceRegressorModel):
                 f"{self.window_size}. Choose a new freqai.identifier."
             )
         return model
+
+    def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
+        """Return the label columns with infinities as missing values, and look if they changed."""
+        columns = super().label_numbers(frame, dk)
+        values = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
+        self.label_watch.look(dk.pair, self.candle_numbers(frame["date"]), values)
+        return columns
 
     def candle_numbers(self, dates: pd.Series | pd.DatetimeIndex) -> IntArray:
         """Return numbers that rise by one a candle of the timeframe."""

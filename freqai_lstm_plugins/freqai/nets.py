@@ -100,7 +100,7 @@ class NetModel(PanelModel):
 
     def start_from(
         self, dk: FreqaiDataKitchen, feature_names: list[str], symbols: list[str]
-    ) -> SequenceEstimator | None:
+    ) -> Any:
         """Return the pair's former model for continual learning, where it fits.
 
         Args:
@@ -115,7 +115,7 @@ class NetModel(PanelModel):
         if hasattr(former, "tb_logger"):
             del former.tb_logger
         try:
-            former = self._bound(former)
+            former = self.require_usable(former)
             require_names("features", feature_names, former.feature_names_in_)
             require_names("labels", dk.label_list, former.label_names_)
             require_names("pairs", symbols, former.symbols_)
@@ -125,6 +125,6 @@ class NetModel(PanelModel):
             return None
         return former
 
-    def require_usable(self, model: Any) -> object:
+    def require_usable(self, model: Any) -> Any:
         """Raise MismatchError where a model from disk is not this class's, or does not fit it."""
         return self._bound(model)

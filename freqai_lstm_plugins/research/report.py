@@ -41,6 +41,7 @@ class Run:
         experiment: Text of the experiment file, as it was resolved.
         histories: For each net the losses of one training: `epoch`, `train_loss`, `valid_loss`.
         timings: A line a model: seconds and peak memory.
+        ensembles: A line an ensemble and fold: its weights, and how alike its members' errors are.
         purged: A line a fold: its dates and the rows left out before them.
         checks: A line a warning about the data.
         failures: A line a job that failed, with its reason.
@@ -51,6 +52,7 @@ class Run:
     experiment: str
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     timings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ensembles: pd.DataFrame = field(default_factory=pd.DataFrame)
     purged: pd.DataFrame = field(default_factory=pd.DataFrame)
     checks: pd.DataFrame = field(default_factory=pd.DataFrame)
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -240,6 +242,15 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
             curves,
             tuple(run.histories),
             is_detail=True,
+        ),
+        Section(
+            "ensembles",
+            "What ensembles are made of",
+            "Fold by fold, so over time, and in the mean over symbols and seeds: the members' "
+            "weights (w_), how many members of equal weight these amount to, how alike the "
+            "members' out-of-fold errors are, and by what share the ensemble's squared error there "
+            "was above that of the plain mean (below zero is better).",
+            run.ensembles,
         ),
         Section("timings", "Seconds and memory", "Of all jobs of a model.", run.timings),
         Section(
