@@ -38,6 +38,8 @@ class DurableDataDrawer(FreqaiDataDrawer):
         extra_columns: Tells from the labels which columns predictions have beside them.
     """
 
+    model_dictionary: dict[str, Any]
+
     def __init__(
         self,
         full_path: Path,

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from freqtrade.exchange import timeframe_to_seconds
 
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
-from freqai_lstm_plugins.freqai.settings import WHERE
+from freqai_lstm_plugins.freqai.settings import PANEL, WHERE
 from freqai_lstm_plugins.models.ensemble.combine import disagreement
 from freqai_lstm_plugins.models.ensemble.regressor import (
     EnsemblePredictions,
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Candle at which a label is known that nobody knows yet.
-NEVER = np.iinfo(np.int64).max
 # Settings of members that change no prediction of a given training slice.
 _HARMLESS = {"device", "num_threads"}
 
@@ -58,6 +55,12 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         self.features_to_plot, self.plot_features = 0, 0
         if self.continual_learning:
             logger.warning("continual_learning knows no ensembles: each training starts afresh.")
+        panel = self.settings.panel
+        if panel is not None and panel.symbol_embedding:
+            raise ConfigError(
+                f"{PANEL}.symbol_embedding = {panel.symbol_embedding}: members of an ensemble are "
+                f"not told the pair. Set it to 0."
+            )
         given = dict(self.settings.model_kwargs)
         self.has_columns = given.pop("columns", True)
         if not isinstance(self.has_columns, bool):
@@ -127,17 +130,17 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             len(feature_names),
             len(valid),
         )
-        times = self.candle_numbers(data_dictionary["dates"])
+        times = data_dictionary["times"]
         return self.new_ensemble().fit_windows(
             Prepared(
                 train,
                 valid if len(valid) else None,
                 Schema(feature_names, dk.label_list),
                 times=times,
-                known_at=self.known_at(times),
+                known_at=data_dictionary["known_at"],
             ),
             on_epoch=self.stop_if_asked,
-            last_time=int(times[-1]),
+            last_time=int(times.max()),
         )
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
@@ -154,18 +157,6 @@ class EnsembleRegressorModel(SequenceRegressorModel):
                 f"{self.window_size}. Choose a new freqai.identifier."
             )
         return model
-
-    def candle_numbers(self, dates: pd.Series | pd.DatetimeIndex) -> IntArray:
-        """Return numbers that rise by one a candle of the timeframe."""
-        seconds = np.asarray(dates.to_numpy(dtype="datetime64[s]")).astype(np.int64)
-        return seconds // timeframe_to_seconds(self.config["timeframe"])
-
-    def known_at(self, positions: IntArray) -> IntArray:
-        """Return the numbers of the candles at which the labels of a frame's rows are known."""
-        period = self.settings.label_period
-        known = np.full(len(positions), NEVER)
-        known[: max(len(positions) - period, 0)] = positions[period:]
-        return known
 
     # prediction
 
