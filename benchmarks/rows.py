@@ -14,6 +14,7 @@ from benchmarks.live import live
 from benchmarks.measure import Row
 from benchmarks.memory import memory
 from benchmarks.nets import nets
+from benchmarks.panel import panel
 from benchmarks.predict import predict
 from benchmarks.sizes import Size
 from benchmarks.supervision import supervision
@@ -36,4 +37,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "alpha158": alpha158_row,
     "compare": compare,
     "tune": tune,
+    "panel": panel,
 }

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows

