@@ -178,6 +178,29 @@ class EnsembleSize:
 
 
 @dataclass(frozen=True)
+class PanelSize:
+    """A cycle of trainings of a bot.
+
+    Attributes:
+        pairs: How many pairs, one comparison each.
+        rows: Candles of each.
+        features: F.
+        hidden_size: Units of the net's one layer.
+        steps: Steps of a training whose steps are bounded.
+        epochs: Epochs of one whose epochs are.
+        rounds: Cycles a side.
+    """
+
+    pairs: tuple[int, ...] = (10, 50)
+    rows: int = 3_000
+    features: int = 100
+    hidden_size: int = 32
+    steps: int = 40
+    epochs: int = 1
+    rounds: int = 1
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -202,6 +225,7 @@ class Size:
         tune: The row of searches.
         tune_rounds: Searches whose windows are shared.
         ensemble: The row of ensembles.
+        panel: The row of one net for all pairs.
     """
 
     rounds: int = 7
@@ -230,6 +254,7 @@ class Size:
     tune: TuneSize = TuneSize()
     tune_rounds: int = 3
     ensemble: EnsembleSize = EnsembleSize()
+    panel: PanelSize = PanelSize()
 
 
 FULL = Size()
@@ -277,6 +302,7 @@ QUICK = Size(
         many_trials=3,
     ),
     tune_rounds=1,
+    panel=PanelSize(pairs=(2, 3), rows=300, features=6, hidden_size=4, steps=2),
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(
