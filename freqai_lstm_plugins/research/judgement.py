@@ -185,7 +185,7 @@ def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
-    numbers = [name for name in table if name not in ("model", "fold", "test_from")]
+    numbers = table.columns.difference(["model", "fold", "test_from"])
     table[numbers] = table[numbers].astype(float)
     return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
 

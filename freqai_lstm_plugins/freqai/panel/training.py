@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from freqtrade.exchange import timeframe_to_seconds
 
 from freqai_lstm_plugins.errors import ConfigError, DataError, StoppedError
@@ -24,6 +23,7 @@ from freqai_lstm_plugins.names import closest, require_names, shortened
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import pandas as pd
     from datasieve.pipeline import Pipeline
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
