@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import logging
 import resource
 import secrets
 import shutil
@@ -245,7 +246,7 @@ def run_job(
     started = time.perf_counter()
     try:
         if not is_done(job, out):
-            with _one_thread():
+            with _one_thread(), _without_yardsticks():
                 _compute(job, out, started, shared, on_epoch)
     except StoppedError:
         raise
@@ -269,6 +270,18 @@ def _one_thread() -> Iterator[None]:
         return
     with threadpool_limits(limits=1):
         yield
+
+
+@contextlib.contextmanager
+def _without_yardsticks() -> Iterator[None]:
+    """Leave out what each of hundreds of trainings has to say of itself; the report counts it."""
+    logger = logging.getLogger("freqai_lstm_plugins.models.yardstick")
+    before = logger.level
+    logger.setLevel(max(logging.ERROR, before))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def make_inputs(job: Job) -> Inputs:

@@ -48,9 +48,7 @@ class PanelRun(LiveRun):
             PANEL: {},
         }
         self.model = make_model(folder, **{**settings, **changes})
-        self.model.dd.historic_data = {
-            pair: {TIMEFRAME: self.market[pair]} for pair in whitelist
-        }
+        self.model.dd.historic_data = {pair: {TIMEFRAME: self.market[pair]} for pair in whitelist}
         self.strategy = strategy(self.model.config)
         self.strategy.dp = self.provider = LiveProvider(self.market, whitelist)
         self.strategy.freqai = self.model

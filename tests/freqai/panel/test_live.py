@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.freqai.panel.bot import PanelRun
-from tests.freqai.panel.walk import PANEL, PAIRS, make_market
+from tests.freqai.panel.walk import PAIRS, PANEL, make_market
 
 pytestmark = pytest.mark.filterwarnings(
     # freqtrade reads dates in a way that pandas will change.
