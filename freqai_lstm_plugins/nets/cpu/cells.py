@@ -97,6 +97,7 @@ def _doubled(weight: Tensor, size: int) -> Tensor:
 
 def _call(kernel: Any, *arguments: Tensor | int) -> None:
     arrays = [
+        # Views, no copies, but for weights that are transposed: numba's products want C order.
         item.detach().contiguous().numpy() if isinstance(item, Tensor) else item
         for item in arguments
     ]
