@@ -175,6 +175,7 @@ def _tell_trial(trial: Any) -> None:
 
 
 def _search(session: Session, n_trials: int, how: Search, runner: Runner) -> None:
+    from freqai_lstm_plugins.research.started import writing_to
     from freqai_lstm_plugins.research.tune.page import write_page
     from freqai_lstm_plugins.research.tune.study import best_of, finished, run_trials
 
@@ -196,7 +197,9 @@ def _search(session: Session, n_trials: int, how: Search, runner: Runner) -> Non
     if best is not None:
         out.print(f"Best in the search: trial {best.number}, {best.value:+.4g}", markup=False)
         out.print("It is not chosen yet: run again with --holdout.", markup=False)
-    out.print(f"Plots: {write_page(session.study, session.asked.out)}", markup=False)
+    with writing_to(session.asked.out):
+        page = write_page(session.study, session.asked.out)
+    out.print(f"Plots: {page}", markup=False)
 
 
 def _search_nested(wanted: Asked, n_trials: int, how: Search, runner: Runner) -> None:
@@ -210,7 +213,7 @@ def _search_nested(wanted: Asked, n_trials: int, how: Search, runner: Runner) ->
     for line in say_nested(found):
         out.print(line, markup=False)
     path = wanted.out / f"{wanted.model}-nested.json"
-    write_text(path, json.dumps(nested_to_json(found), indent=2) + "\n")
+    _write_json(path, nested_to_json(found))
     out.print(f"Figures: {path}", markup=False)
     out.print(f"Report: {found.verdict.page}", markup=False)
 
@@ -228,13 +231,20 @@ def _choose(session: Session, runner: Runner, holdout: bool, config: Path | None
     for line in say(chosen, opened, luck):
         out.print(line, markup=False)
     path = session.asked.out / f"{session.task.model}.json"
-    write_text(path, json.dumps(to_json(session, chosen, opened, luck), indent=2) + "\n")
+    _write_json(path, to_json(session, chosen, opened, luck))
     out.print(f"Settings: {path}", markup=False)
     if opened is not None:
         out.print(f"Report: {opened.page}", markup=False)
     if config is not None:
         write_config(session, chosen, config)
         out.print(f"Config: {config}", markup=False)
+
+
+def _write_json(path: Path, found: dict[str, Any]) -> None:
+    from freqai_lstm_plugins.research.started import writing_to
+
+    with writing_to(path.parent):
+        write_text(path, json.dumps(found, indent=2) + "\n")
 
 
 @contextmanager

@@ -522,10 +522,30 @@ def _metadata(
         },
         "scaling": None if scaling is None else scaling.to_dict(),
         "history": model.history_.to_dict(),
+        **_members(model),
         "metrics": _metrics(predicted),
         "packages": package_versions(),
         # Of the whole worker so far: a later job of it can only show as much or more.
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _members(model: Model) -> dict[str, Any]:
+    """Return what an ensemble's out-of-fold rows said of its members."""
+    if not isinstance(model, EnsembleRegressor):
+        return {}
+    fitted = model.require_fitted()
+    weighed = fitted.weighed[0]
+    names = [member.name for member in fitted.members]
+    return {
+        "ensemble": {
+            "weights": dict(zip(names, weighed.weights, strict=True)),
+            "errors": dict(zip(names, weighed.member_errors, strict=False)),
+            "mean_error": weighed.mean_error,
+            "own_error": weighed.own_error,
+            "effective_members": weighed.effective_members,
+            "correlation": weighed.correlation,
+        }
     }
 
 

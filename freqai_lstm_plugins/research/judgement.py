@@ -143,6 +143,7 @@ def _run(started: Started, table: pd.DataFrame) -> Run:
         experiment=text,
         histories=_histories(entries),
         timings=_timings(entries),
+        ensembles=_ensembles(entries),
         purged=_purged(plan.purged),
         checks=summary(started.dataset.checked),
         failures=pd.concat([started.failures, _left_out(plan.left_out)], ignore_index=True),
@@ -154,10 +155,39 @@ def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for model, entry in entries:
         epochs = entry.metadata["history"]["epochs"]
-        if model not in found and len(epochs) > 1:
+        # Without validation there is no curve to look at.
+        if model not in found and len(epochs) > 1 and epochs[0]["valid_loss"] is not None:
             frame = pd.DataFrame(epochs).rename(columns={"number": "epoch"})
             found[model] = frame[["epoch", "train_loss", "valid_loss"]]
     return found
+
+
+def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
+    """Return what ensembles are made of fold by fold, means over symbols and seeds."""
+    rows = []
+    for model, entry in entries:
+        found = entry.metadata.get("ensemble")
+        if found is None:
+            continue
+        fold = entry.metadata["fold"]
+        own, mean = found["own_error"], found["mean_error"]
+        rows.append(
+            {
+                "model": model,
+                "fold": fold["number"],
+                "test_from": str(fold["test"]["first"])[:10],
+                "effective_members": found["effective_members"],
+                "error_correlation": found["correlation"],
+                "error_beside_mean": own / mean - 1 if own is not None and mean else None,
+                **{f"w_{name}": weight for name, weight in found["weights"].items()},
+            }
+        )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    numbers = table.columns.difference(["model", "fold", "test_from"])
+    table[numbers] = table[numbers].astype(float)
+    return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
 
 
 def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:

@@ -11,13 +11,14 @@ import pandas as pd
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.report import Section
 from freqai_lstm_plugins.research.tune.storage import load_optuna, quiet
-from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, finished
+from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, completed, finished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PAGE = "search.html"
+PAGE, CAPTION = "search.html", "Drawn by Optuna"
+_INSIDE = "Without the defaults where they lie outside the ranges."
 _STYLE = """body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;text-align:left}"""
 
@@ -37,7 +38,7 @@ def plot_sections(study: Any) -> tuple[Section, ...]:
     for name, (title, text, plot) in _plots(study).items():
         figure = _drawn(plot)
         if not isinstance(figure, str):
-            found.append(Section(name, title, text, charts=((title, figure),)))
+            found.append(Section(name, title, text, charts=((CAPTION, figure),)))
     return tuple(found)
 
 
@@ -100,42 +101,58 @@ def _drawn(plot: Callable[[], Any]) -> Any:
         # Too few trials, or a setting that never changed: the other plots are there.
         except (ValueError, RuntimeError, ZeroDivisionError) as error:
             return " ".join(str(error).split())
-    # The heading says it.
-    return figure.update_layout(title=None, margin={"t": 30})
+    # The heading says the title, and the page the width.
+    return figure.update_layout(title=None, width=None, autosize=True, margin={"t": 30})
 
 
 def _plots(study: Any) -> dict[str, tuple[str, str, Callable[[], Any]]]:
     """Return name, heading, what it shows, and how it is made."""
     optuna = load_optuna()
     plots, importance = optuna.visualization, optuna.importance
+    inside = _inside(study)
+    named = {"target": lambda trial: trial.value, "target_name": "score"}
     return {
         "search_history": (
             "The search: scores",
             "Score by number of the trial; the line is the best so far.",
-            lambda: plots.plot_optimization_history(study),
+            lambda: plots.plot_optimization_history(study, target_name="score"),
         ),
         "search_fanova": (
             "The search: importance (fANOVA)",
-            "Share of the scores' variance that a setting explains.",
+            f"Share of the scores' variance that a setting explains. {_INSIDE}",
             lambda: plots.plot_param_importances(
-                study, evaluator=importance.FanovaImportanceEvaluator(seed=0)
+                inside, evaluator=importance.FanovaImportanceEvaluator(seed=0), **named
             ),
         ),
         "search_pedanova": (
             "The search: importance (PED-ANOVA)",
-            "How much a setting decides whether a trial is among the best.",
+            f"How much a setting decides whether a trial is among the best. {_INSIDE}",
             lambda: plots.plot_param_importances(
-                study, evaluator=importance.PedAnovaImportanceEvaluator()
+                inside, evaluator=importance.PedAnovaImportanceEvaluator()
             ),
         ),
         "search_coordinates": (
             "The search: parallel coordinates",
-            "A line a trial, through its settings.",
-            lambda: plots.plot_parallel_coordinate(study),
+            f"A line a trial, through its settings. {_INSIDE}",
+            lambda: plots.plot_parallel_coordinate(inside, **named),
         ),
         "search_slices": (
             "The search: slices",
             "Score by each setting alone.",
-            lambda: plots.plot_slice(study),
+            lambda: plots.plot_slice(study, **named),
         ),
     }
+
+
+def _inside(study: Any) -> Any:
+    """Return the trials whose settings all lie in the ranges, which the defaults' need not.
+
+    A setting that one trial lacks is one that Optuna's importances leave out.
+    """
+    optuna = load_optuna()
+    done = completed(study)
+    names = {name for trial in done for name in trial.params}
+    with quiet():
+        found = optuna.create_study(direction="maximize", study_name=study.study_name)
+        found.add_trials([trial for trial in done if trial.params.keys() == names])
+    return found

@@ -84,6 +84,13 @@ def test_an_interrupted_search_with_a_pruner_goes_on_as_if_it_had_not_been(
     assert states(search(folder, tmp_path, 14, **others)) == states(pruned)
 
 
+def test_a_study_keeps_its_pruner(pruned, folder):
+    others = {"ranges": RATES, "changes": {"models": FOREST}}
+    with pytest.raises(ConfigError, match=r"watched by --pruner median.*go on with median"):
+        search(folder, pruned.asked.out, 15, how=Search("random", "wilcoxon"), **others)
+    search(folder, pruned.asked.out, 14, how=Search("random"), **others)
+
+
 def test_what_was_trained_before_tells_its_losses_again(pruned):
     task, seen = pruned.task, []
     watch = Watch(on_pass=lambda *told: seen.append(told))
