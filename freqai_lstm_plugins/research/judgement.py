@@ -184,9 +184,10 @@ def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
-    numbers = [name for name in table if name not in ("model", "fold", "test_from")]
-    table[numbers] = table[numbers].astype(float)
-    return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
+    named = ["model", "fold", "test_from"]
+    # Where no fold tells an error there is None, which has no mean.
+    table = table.astype(dict.fromkeys(table.columns.drop(named), float))
+    return table.groupby(named, sort=False).mean().reset_index()
 
 
 def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
