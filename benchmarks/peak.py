@@ -217,6 +217,14 @@ def ensemble(
     return measure(lambda: new_one().fit_windows(data))
 
 
+def panel(**shape: int) -> Peak:
+    """Train one net for all pairs, above the features of all pairs that are made already."""
+    from benchmarks.panel import peak_of_training
+
+    with TemporaryDirectory() as folder:
+        return measure(peak_of_training(Path(folder), **shape))
+
+
 ACTIONS: dict[str, Callable[..., Peak]] = {
     "fit": fit,
     "fit_builtin": fit_builtin,
@@ -226,6 +234,7 @@ ACTIONS: dict[str, Callable[..., Peak]] = {
     "alpha158": alpha158,
     "compare": compare,
     "tune": tune,
+    "panel": panel,
 }
 
 

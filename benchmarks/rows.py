@@ -15,6 +15,7 @@ from benchmarks.live import live
 from benchmarks.measure import Row
 from benchmarks.memory import memory
 from benchmarks.nets import nets
+from benchmarks.panel import panel
 from benchmarks.predict import predict
 from benchmarks.sizes import Size
 from benchmarks.supervision import supervision
@@ -38,4 +39,5 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "compare": compare,
     "tune": tune,
     "ensemble": ensemble,
+    "panel": panel,
 }

@@ -106,10 +106,11 @@ class CompareSize:
         epochs: Epochs of the net.
         trees: Trees of lightgbm.
         few_symbols: Symbols of the smaller run whose memory is measured.
-        many_symbols: Of the larger one.
+        many_symbols: Of the larger one, and of the correlations across symbols.
+        figure_dates: Dates of these correlations.
     """
 
-    symbols: int = 8
+    symbols: int = 6
     bars: int = 3_000
     folds: int = 3
     hidden_size: int = 32
@@ -117,6 +118,7 @@ class CompareSize:
     trees: int = 300
     few_symbols: int = 3
     many_symbols: int = 30
+    figure_dates: int = 3_459
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,29 @@ class EnsembleSize:
 
 
 @dataclass(frozen=True)
+class PanelSize:
+    """A cycle of trainings of a bot.
+
+    Attributes:
+        pairs: How many pairs, one comparison each.
+        rows: Candles of each.
+        features: F.
+        hidden_size: Units of the net's one layer.
+        steps: Steps of a training whose steps are bounded.
+        epochs: Epochs of one whose epochs are.
+        rounds: Cycles a side.
+    """
+
+    pairs: tuple[int, ...] = (10, 50)
+    rows: int = 3_000
+    features: int = 100
+    hidden_size: int = 32
+    steps: int = 40
+    epochs: int = 1
+    rounds: int = 1
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -200,6 +225,7 @@ class Size:
         tune: The row of searches.
         tune_rounds: Searches whose windows are shared.
         ensemble: The row of ensembles.
+        panel: The row of one net for all pairs.
     """
 
     rounds: int = 7
@@ -228,6 +254,7 @@ class Size:
     tune: TuneSize = TuneSize()
     tune_rounds: int = 3
     ensemble: EnsembleSize = EnsembleSize()
+    panel: PanelSize = PanelSize()
 
 
 FULL = Size()
@@ -258,7 +285,8 @@ QUICK = Size(
         epochs=2,
         trees=10,
         few_symbols=2,
-        many_symbols=4,
+        many_symbols=6,
+        figure_dates=50,
     ),
     compare_rounds=1,
     tune=TuneSize(
@@ -274,6 +302,7 @@ QUICK = Size(
         many_trials=3,
     ),
     tune_rounds=1,
+    panel=PanelSize(pairs=(2, 3), rows=300, features=6, hidden_size=4, steps=2),
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import time
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -93,6 +95,8 @@ def _search(session: Session, n_trials: int, pruner: Any = "none") -> float:
 
 
 def _add_pruning(row: Row, place: Path, shape: TuneSize) -> None:
+    # Imports and compiled code belong to no search.
+    _search(_open(place, "warm-up", shape, "lstm", _net(shape)), 1)
     sessions, seconds = {}, {}
     for pruner in ("none", "median", "wilcoxon"):
         sessions[pruner] = _open(place, pruner, shape, "lstm", _net(shape))
@@ -143,6 +147,7 @@ def _add_sharing(row: Row, place: Path, shape: TuneSize, rounds: int) -> None:
 
 
 def _work(asked: Asked, n_trials: int) -> None:
+    logging.disable(logging.WARNING)
     _search(open_session(asked), n_trials)
 
 
@@ -182,7 +187,9 @@ def _add_suggestions(row: Row, place: Path, shape: TuneSize) -> None:
 def _suggest(ranges: Ranges, path: Path, n_stored: int) -> list[float]:
     """Return the seconds of some suggestions to a study with stored trials."""
     optuna = load_optuna()
-    with quiet():
+    with quiet(), warnings.catch_warnings():
+        # A heartbeat goes with a search, and nobody dies here.
+        warnings.simplefilter("ignore", UserWarning)
         study = optuna.create_study(
             storage=open_storage(f"sqlite:///{path}"),
             direction="maximize",

@@ -36,7 +36,12 @@ class DurableDataDrawer(FreqaiDataDrawer):
         full_path: Folder of the identifier.
         config: freqtrade's config.
         extra_columns: Tells from the labels which columns predictions have beside them.
+
+    Attributes:
+        nets: The net for many pairs that was read last, by the stem of its file.
     """
+
+    model_dictionary: dict[str, Any]
 
     def __init__(
         self,
@@ -46,7 +51,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
     ) -> None:
         super().__init__(full_path, config)
         self.extra_columns = extra_columns
-        self._nets: dict[Path, Any] = {}
+        self.nets: dict[Path, Any] = {}
 
     @classmethod
     def taking_over(
@@ -56,7 +61,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         made = cls.__new__(cls)
         made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
-        made._nets = {}  # noqa: SLF001 - its own attribute, as `__init__` would set it
+        made.nets = {}
         return made
 
     def return_null_values_to_strategy(
@@ -121,7 +126,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         # In a backtest what is in memory is of another slice, whichever was trained last.
         model: Any = self.model_dictionary.get(coin) if dk.live else None
         if model is None:
-            model = read_model(Path(dk.data_path) / dk.model_filename, self._nets)
+            model = read_model(Path(dk.data_path) / dk.model_filename, self.nets)
             # A training may just have brought a newer one.
             model = self.model_dictionary.setdefault(coin, model) if dk.live else model
             self.model_dictionary[coin] = model
@@ -144,7 +149,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
             if not entry["model_filename"]:
                 continue
             reason = why_unusable(
-                Path(entry["data_path"]) / entry["model_filename"], require, self._nets
+                Path(entry["data_path"]) / entry["model_filename"], require, self.nets
             )
             if reason is not None:
                 logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)

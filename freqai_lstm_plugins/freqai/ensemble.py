@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from freqtrade.exchange import timeframe_to_seconds
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
-from freqai_lstm_plugins.freqai.settings import WHERE
+from freqai_lstm_plugins.freqai.settings import PANEL, WHERE
 from freqai_lstm_plugins.models.ensemble.combine import disagreement
 from freqai_lstm_plugins.models.ensemble.regressor import (
     EnsemblePredictions,
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Candle at which a label is known that nobody knows yet.
-NEVER = np.iinfo(np.int64).max
 # Settings of members that change no prediction of a given training slice.
 _HARMLESS = {"device", "num_threads"}
 
@@ -56,6 +53,12 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         """Refuse members that would only fail in the first training."""
         # freqtrade's own plot knows trees alone.
         self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
+        panel = self.settings.panel
+        if panel is not None and panel.symbol_embedding:
+            raise ConfigError(
+                f"{PANEL}.symbol_embedding = {panel.symbol_embedding}: members of an ensemble are "
+                f"not told the pair. Set it to 0."
+            )
         given = dict(self.settings.model_kwargs)
         self.has_columns = given.pop("columns", True)
         if not isinstance(self.has_columns, bool):
@@ -126,16 +129,18 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             len(feature_names),
             len(valid),
         )
-        symbols = data_dictionary.get("symbols", [])
-        schema = Schema(feature_names, dk.label_list, symbols=symbols)
-        numbers = self.candle_numbers(data_dictionary["dates"])
-        times = data_dictionary.get("times", numbers)
-        known_at = data_dictionary.get("known_at", self.known_at(numbers))
+        times, symbols = data_dictionary["times"], data_dictionary.get("symbols", [])
         model = self.new_ensemble().fit_windows(
-            Prepared(train, valid if len(valid) else None, schema, times=times, known_at=known_at),
+            Prepared(
+                train,
+                valid if len(valid) else None,
+                Schema(feature_names, dk.label_list, symbols=symbols),
+                times=times,
+                known_at=data_dictionary["known_at"],
+            ),
             start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(numbers.max()),
+            last_time=int(times.max()),
         )
         if not self.continual_learning:
             model.forget_optimizer()
@@ -164,18 +169,6 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         values = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
         self.label_watch.look(dk.pair, self.candle_numbers(frame["date"]), values)
         return columns
-
-    def candle_numbers(self, dates: pd.Series | pd.DatetimeIndex) -> IntArray:
-        """Return numbers that rise by one a candle of the timeframe."""
-        seconds = np.asarray(dates.to_numpy(dtype="datetime64[s]")).astype(np.int64)
-        return seconds // timeframe_to_seconds(self.config["timeframe"])
-
-    def known_at(self, positions: IntArray) -> IntArray:
-        """Return the numbers of the candles at which the labels of a frame's rows are known."""
-        period = self.settings.label_period
-        known = np.full(len(positions), NEVER)
-        known[: max(len(positions) - period, 0)] = positions[period:]
-        return known
 
     # prediction
 

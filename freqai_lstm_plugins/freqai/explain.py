@@ -98,7 +98,8 @@ def explain_file(
         configs: Configs as for freqtrade; `config-lea.json` of the user directory by default.
         datadir: Folder of the candles; `data/EXCHANGE` of the user directory by default.
         strategy: The strategy that makes the features; by default that of the config.
-        pair: By default the pair of the config whose coin stands in the file's name.
+        pair: By default the pair of the config whose coin stands in the file's name; one net for
+            many pairs needs it.
         timerange: Explain candles of this range, such as 20250901-20250908; the newest by default.
         target: Label to explain; the first by default.
         label_class: Class of a classifier; the last by default.
@@ -111,7 +112,7 @@ def explain_file(
         DataError: There are no candles, or no full window of them.
     """
     with host_errors():
-        saved = find_saved(file)
+        saved = find_saved(file, pair)
         config = read_config(userdir, configs, datadir, strategy)
         built = load_strategy(config)
         _require_timeframe(saved.step, config)

@@ -42,6 +42,9 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         populated: Called with candles; returns them with features where those are known already.
     """
 
+    config: dict[str, Any]
+    freqai_config: dict[str, Any]
+
     def __init__(self, config: dict[str, Any], live: bool, pair: str, n_context: int) -> None:
         super().__init__(config, live, pair)
         self.n_context = n_context

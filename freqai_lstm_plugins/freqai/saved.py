@@ -24,11 +24,12 @@ from freqtrade.freqai.data_drawer import (
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
 from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint
-from freqai_lstm_plugins.errors import FreqaiLSTMError, NotACheckpointError
+from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, NotACheckpointError
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
+from freqai_lstm_plugins.freqai.stored import read_metadata
 from freqai_lstm_plugins.models.registry import ENSEMBLE
 from freqai_lstm_plugins.models.state import SequenceState, read_state
-from freqai_lstm_plugins.names import MODEL_SUFFIX
+from freqai_lstm_plugins.names import MODEL_SUFFIX, PANEL_NAME
 
 if TYPE_CHECKING:
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
@@ -77,10 +78,15 @@ class SavedModel:
         return "" if self.checkpoint is None else self.checkpoint.kind
 
 
-def find_saved(file: Path) -> SavedModel:
+def find_saved(file: Path, pair: str | None = None) -> SavedModel:
     """Find the files that FreqAI wrote with a model, without executing anything in them.
 
+    Args:
+        file: The model file.
+        pair: Which pair's files to take, where the model is one net for many.
+
     Raises:
+        ConfigError: The net is one for many pairs, and `pair` is none of them.
         NotACheckpointError: It is no model file, or none that FreqAI wrote.
     """
     if not file.is_file():
@@ -93,6 +99,9 @@ def find_saved(file: Path) -> SavedModel:
     checkpoint = read_checkpoint(file) if file.suffix == ".zip" else None
     stem = file.with_name(file.name.removesuffix(TREES if checkpoint is None else MODEL_SUFFIX))
     names = (f"{METADATA}.json", f"{FEATURE_PIPELINE}.pkl", f"{LABEL_PIPELINE}.pkl")
+    is_alone = stem.with_name(f"{stem.name}_{names[0]}").is_file()
+    if stem.name.startswith(f"cb_{PANEL_NAME}_") and not is_alone:
+        stem = _stem_of_pair(stem, pair)
     missing = [name for name in names if not stem.with_name(f"{stem.name}_{name}").is_file()]
     if missing == list(names) and checkpoint is not None:
         raise NotACheckpointError(
@@ -114,6 +123,21 @@ def _net_of(checkpoint: Checkpoint | None) -> SequenceState | None:
     ):
         return None
     return read_state(checkpoint)
+
+
+def _stem_of_pair(net_stem: Path, pair: str | None) -> Path:
+    """Return the stem of a pair's files beside one net for many pairs."""
+    stamp = net_stem.name.rpartition("_")[2]
+    stems = {}
+    for path in sorted(net_stem.parent.glob(f"cb_*_{stamp}_{METADATA}.json")):
+        stem = path.with_name(path.name.removesuffix(f"_{METADATA}.json"))
+        stems[str(read_metadata(stem).get("panel", {}).get("pair"))] = stem
+    if pair not in stems:
+        raise ConfigError(
+            f"{net_stem.name}{MODEL_SUFFIX} is one net for many pairs. Name one of them with "
+            f"--pair: {', '.join(stems) or 'there are none beside it'}."
+        )
+    return stems[pair]
 
 
 def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:

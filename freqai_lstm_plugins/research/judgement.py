@@ -155,7 +155,8 @@ def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for model, entry in entries:
         epochs = entry.metadata["history"]["epochs"]
-        if model not in found and len(epochs) > 1:
+        # Without validation there is no curve to look at.
+        if model not in found and len(epochs) > 1 and epochs[0]["valid_loss"] is not None:
             frame = pd.DataFrame(epochs).rename(columns={"number": "epoch"})
             found[model] = frame[["epoch", "train_loss", "valid_loss"]]
     return found
@@ -184,10 +185,9 @@ def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
     if not rows:
         return pd.DataFrame()
     table = pd.DataFrame(rows)
-    named = ["model", "fold", "test_from"]
-    # Where no fold tells an error there is None, which has no mean.
-    table = table.astype(dict.fromkeys(table.columns.drop(named), float))
-    return table.groupby(named, sort=False).mean().reset_index()
+    numbers = table.columns.difference(["model", "fold", "test_from"])
+    table[numbers] = table[numbers].astype(float)
+    return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
 
 
 def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:

@@ -236,7 +236,8 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
         Section(
             "histories",
             "Training curves",
-            "One training of each net; the point marks the epoch that was kept.",
+            "One training of each model that makes passes: epochs of a net, trees, penalties of a "
+            "ridge. The point marks the pass that was kept.",
             history,
             curves,
             tuple(run.histories),
@@ -258,7 +259,12 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
             "Their labels were not known before the first test candle.",
             run.purged,
         ),
-        Section("failures", "Jobs that failed", "The other jobs went on.", run.failures),
+        Section(
+            "failures",
+            "Jobs that failed or could not be done",
+            "The other jobs went on.",
+            run.failures,
+        ),
         Section("checks", "Data check", "A bad row counts as missing.", run.checks),
     ]
 
@@ -279,10 +285,14 @@ def lay_out(frame: pd.DataFrame, *, is_shaded: bool = False) -> TableView:
     return TableView(
         columns=[str(name) for name in flat.columns],
         rows=[list(row) for row in zip(*cells, strict=True)],
-        is_number=[pd.api.types.is_numeric_dtype(kind) for kind in flat.dtypes],
+        is_number=[_is_number(kind) for kind in flat.dtypes],
         shades=[list(row) for row in zip(*shades, strict=True)],
         left_out=len(frame) - len(shown),
     )
+
+
+def _is_number(kind: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
 
 
 def _is_numbered(index: pd.Index[Any]) -> bool:
@@ -290,6 +300,8 @@ def _is_numbered(index: pd.Index[Any]) -> bool:
 
 
 def _format(column: pd.Series[Any]) -> list[str]:
+    if pd.api.types.is_bool_dtype(column):
+        return ["yes" if value else "no" for value in column]
     if pd.api.types.is_float_dtype(column):
         return _format_floats(column.to_numpy(dtype=float))
     if pd.api.types.is_datetime64_any_dtype(column):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
 from freqai_lstm_plugins.freqai.lock import held
 from freqai_lstm_plugins.freqai.panel.training import PanelTrainer, Slice
 from freqai_lstm_plugins.freqai.panel.value import (
@@ -48,11 +49,12 @@ class PanelBacktest(PanelTrainer):
         self._strategy: IStrategy | None = None
         self._features: dict[str, pd.DataFrame] = {}
         self._known: dict[int, Panel | Exception] = {}
-        if self.panel is not None and self.ft_params.get("principal_component_analysis"):
-            raise ConfigError(
-                f"feature_parameters.principal_component_analysis makes columns of their own for "
-                f"each pair, and {PANEL} needs the same for all. Set it to false."
-            )
+        with one_line_errors():
+            if self.panel is not None and self.ft_params.get("principal_component_analysis"):
+                raise ConfigError(
+                    f"feature_parameters.principal_component_analysis makes columns of their own "
+                    f"for each pair, and {PANEL} needs the same for all. Set it to false."
+                )
         super().start_up()
 
     def new_kitchen(self, pair: str) -> SequenceDataKitchen:
@@ -124,7 +126,8 @@ class PanelBacktest(PanelTrainer):
         pairs = self.trained_pairs(self._whitelist(), needs_listing=False)
         folder = Path(dk.data_path)
         found = self._from_disk(folder, stamp, pairs) if self.save_backtest_models else None
-        if found is not None:
+        # A pair that it was trained on, and whose pipelines are gone, would get others now.
+        if found is not None and dk.pair not in found.facts["pairs"]:
             return found
         # The other pairs need not try what failed once.
         try:

@@ -21,7 +21,13 @@ from freqai_lstm_plugins.research.started import Started, start, train
 from freqai_lstm_plugins.research.store import load_predictions
 from freqai_lstm_plugins.research.tune.choice import Choice, settings_hash
 from freqai_lstm_plugins.research.tune.page import plot_sections
-from freqai_lstm_plugins.research.tune.parts import DEFAULTS, TUNED, holdout_part, section_of
+from freqai_lstm_plugins.research.tune.parts import (
+    DEFAULTS,
+    TUNED,
+    holdout_part,
+    section_of,
+    with_models,
+)
 from freqai_lstm_plugins.research.tune.ranges import WINDOW, canonical_settings
 from freqai_lstm_plugins.research.tune.study import finished
 
@@ -75,7 +81,9 @@ def open_holdout(session: Session, choice: Choice, runner: Runner) -> Opened:
     asked = session.asked
     models = rivals(asked.experiment, asked.model)
     models[TUNED] = models[DEFAULTS] | choice.winner.settings
-    started = start(holdout_part(asked.experiment, models, session.cut), asked.out / HOLDOUT_FOLDER)
+    title = f"{asked.model}, tuned, on the holdout"
+    experiment = with_models(holdout_part(asked.experiment, session.cut), models, title)
+    started = start(experiment, asked.out / HOLDOUT_FOLDER)
     openings = _note_opening(session, choice)
     found = compare_rivals(started, runner, plot_sections(session.study))
     return Opened(found.judgement, found.figure, found.page, openings)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from freqai_lstm_plugins.research.extras import load_extra
 from freqai_lstm_plugins.research.inference import deflate_sharpe
-from freqai_lstm_plugins.research.tune.objective import Runner, evaluate
+from freqai_lstm_plugins.research.tune.objective import Runner, excess_returns
 from freqai_lstm_plugins.research.tune.study import SETTINGS, completed, finished
 
 if TYPE_CHECKING:
@@ -46,9 +46,9 @@ def ask_luck(session: Session, choice: Choice, runner: Runner) -> Luck:
     """Deflate the winner's Sharpe ratio by all trials, and ask how often their best disappoints."""
     task, n_tried = session.task, len(finished(session.study))
     returns = {
-        trial.number: evaluate(
+        trial.number: excess_returns(
             task, dict(trial.user_attrs[SETTINGS]), task.experiment.seeds, runner=runner
-        ).returns
+        )
         for trial in completed(session.study)
     }
     table = pd.DataFrame(returns).dropna()

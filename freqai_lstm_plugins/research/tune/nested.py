@@ -96,7 +96,8 @@ def search_nested(
 def _outer_run(asked: Asked) -> Started:
     experiment = asked.experiment
     models = rivals(experiment, asked.model)
-    return start(with_models(experiment, models), asked.out / NESTED_FOLDER / OUTER_FOLDER)
+    title = f"{asked.model}, with a search in each fold"
+    return start(with_models(experiment, models, title), asked.out / NESTED_FOLDER / OUTER_FOLDER)
 
 
 def _inside(asked: Asked, fold: Fold) -> Asked:

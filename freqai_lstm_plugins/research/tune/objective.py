@@ -89,14 +89,12 @@ class Worth:
         seconds: What all trainings took, those found in the store too.
         size: Mean bytes of a model file.
         passes: Median number of passes, or trees, whose weights were kept.
-        returns: Net return of each date less that of equal weight, mean over seeds.
     """
 
     instances: dict[str, float]
     seconds: float
     size: float
     passes: int
-    returns: pd.Series[float] = field(repr=False)
 
     @property
     def score(self) -> float:
@@ -172,11 +170,7 @@ def evaluate(
         StoppedError: Who looks on ended it.
         TrainingError: A job failed, or nothing can be judged.
     """
-    units = _units(task)
-    jobs = [
-        [job for base in unit for job in with_settings(task, base, settings, seeds)]
-        for unit in units
-    ]
+    jobs = _jobs(task, settings, seeds)
     everything = [job for unit in jobs for job in unit]
     if watch is not None:
         _do_instances(task, jobs, seeds, runner, watch)
@@ -192,8 +186,34 @@ def evaluate(
         seconds=sum(entry.metadata["seconds"] for entry in entries),
         size=float(np.mean([(entry.folder / MODEL_FILE).stat().st_size for entry in entries])),
         passes=round(np.median([entry.metadata["history"]["best_epoch"] for entry in entries])),
-        returns=_excess(task, table),
     )
+
+
+def excess_returns(
+    task: Task, settings: dict[str, Any], seeds: Sequence[int], *, runner: Runner
+) -> pd.Series[float]:
+    """Return the net return of each date less that of equal weight, mean over seeds.
+
+    Args:
+        task: What all trials share.
+        settings: What replaces the experiment's settings.
+        seeds: Seeds of the trainings.
+        runner: How jobs are done whose results are not there.
+
+    Raises:
+        TrainingError: A job failed.
+    """
+    jobs = [job for unit in _jobs(task, settings, seeds) for job in unit]
+    _do(task, jobs, runner)
+    return _excess(task, load_predictions(jobs, task.started.out, seeds))
+
+
+def _jobs(task: Task, settings: dict[str, Any], seeds: Sequence[int]) -> list[list[Job]]:
+    """Return the jobs of each unit."""
+    return [
+        [job for base in unit for job in with_settings(task, base, settings, seeds)]
+        for unit in _units(task)
+    ]
 
 
 def _units(task: Task) -> list[list[Job]]:

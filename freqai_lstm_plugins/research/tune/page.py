@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PAGE = "search.html"
+PAGE, CAPTION = "search.html", "Drawn by Optuna"
 _INSIDE = "Without the defaults where they lie outside the ranges."
 _STYLE = """body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;text-align:left}"""
@@ -38,7 +38,7 @@ def plot_sections(study: Any) -> tuple[Section, ...]:
     for name, (title, text, plot) in _plots(study).items():
         figure = _drawn(plot)
         if not isinstance(figure, str):
-            found.append(Section(name, title, text, charts=((title, figure),)))
+            found.append(Section(name, title, text, charts=((CAPTION, figure),)))
     return tuple(found)
 
 

@@ -95,13 +95,13 @@ def claim_study(storage: Any, name: str, belongs: dict[str, Any]) -> Any:
 
 def finished(study: Any) -> list[Any]:
     """Return trials that count: those with a score, those that ended early, those that failed."""
+    return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def _counts(trial: Any) -> bool:
     states = load_optuna().trial.TrialState
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state in (states.COMPLETE, states.PRUNED)
-        or (trial.state == states.FAIL and REASON in trial.user_attrs)
-    ]
+    failed = trial.state == states.FAIL and REASON in trial.user_attrs
+    return failed or trial.state in (states.COMPLETE, states.PRUNED)
 
 
 def completed(study: Any) -> list[Any]:
@@ -209,12 +209,12 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
 
 
 def _tell(study: Any, worker: _Worker, on_trial: OnTrial | None) -> None:
-    ended = next((one for one in finished(study) if one.number == worker.number), None)
+    done = finished(study)
+    ended = next((one for one in done if one.number == worker.number), None)
     if ended is None:
         return
     if on_trial is not None:
         on_trial(ended)
-    done = finished(study)
     failures = [one.user_attrs[REASON] for one in done if REASON in one.user_attrs]
     if len(done) >= FIRST_FAILURES and len(failures) == len(done):
         raise TrainingError(
@@ -242,12 +242,10 @@ class _Worker:
     def count(self, below: int | None = None) -> tuple[int, int]:
         """Return how many trials are finished and how many run, of those with lower numbers."""
         running = load_optuna().trial.TrialState.RUNNING
-        others = self.study.get_trials(deepcopy=False, states=(running,))
-        numbers = [trial.number for trial in finished(self.study)], [one.number for one in others]
-        n_finished, n_running = (
-            sum(below is None or number < below for number in found) for found in numbers
-        )
-        return n_finished, n_running
+        # Read once: a trial that ends meanwhile is one of both, and not none or two.
+        trials = self.study.get_trials(deepcopy=False)
+        before = [one for one in trials if below is None or one.number < below]
+        return sum(map(_counts, before)), sum(one.state == running for one in before)
 
     def __call__(self, trial: Any) -> float:
         """Do one trial, or withdraw from it."""

@@ -9,9 +9,9 @@ import pandas as pd
 from freqtrade.enums import RunMode
 
 from tests.freqai.host import make_model
-from tests.freqai.live import PATIENCE, LiveRun, until_now
-from tests.freqai.panel.walk import PANEL, Provider
-from tests.freqai.walk import SETTINGS, TIMEFRAME, SmallStrategy
+from tests.freqai.live import LiveRun, until_now
+from tests.freqai.panel.walk import PANEL
+from tests.freqai.walk import SETTINGS, TIMEFRAME, Provider, SmallStrategy
 
 
 class LiveProvider(Provider):
@@ -64,6 +64,3 @@ class PanelRun(LiveRun):
         """Tell whether pairs predict by one net, that of the last training."""
         models = [self.model.dd.model_dictionary.get(pair) for pair in pairs]
         return None not in models and len({id(model.fitted) for model in models}) == 1
-
-
-__all__ = ["PATIENCE", "PanelRun"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.freqai.panel.bot import PanelRun
-from tests.freqai.panel.walk import PANEL, PAIRS, make_market
+from tests.freqai.panel.walk import PAIRS, PANEL, make_market
 
 pytestmark = pytest.mark.filterwarnings(
     # freqtrade reads dates in a way that pandas will change.
@@ -40,11 +40,14 @@ def facts(bot: PanelRun, pair: str) -> dict:
     return bot.model.dd.model_dictionary[pair].companion[0]["panel"]
 
 
-def make_due(bot: PanelRun) -> None:
-    """Let the next look at the queue find the net too old."""
+def train_again(bot: PanelRun) -> None:
+    """Let the next look at the queue find the net too old, and wait for the next one."""
+    net = bot.model.dd.model_dictionary[BTC].fitted
     for entry in bot.model.dd.pair_dict.values():
         if entry["model_filename"]:
             entry["trained_timestamp"] -= 7 * 3600
+    bot.wait(lambda: bot.model.dd.model_dictionary[BTC].fitted is not net)
+    bot.wait(lambda: not bot.model.needs_training(BTC))
 
 
 def test_a_pair_that_joins_predicts_by_the_present_net_and_is_trained_on_next(tmp_path, market):
@@ -57,9 +60,7 @@ def test_a_pair_that_joins_predicts_by_the_present_net_and_is_trained_on_next(tm
         bot.candle(1, ETH)
         assert bot.candle(0, ETH)["do_predict"].iloc[-1] == 1
         assert facts(bot, ETH)["pairs"] == [ADA, BTC]
-        net = bot.model.dd.model_dictionary[BTC].fitted
-        make_due(bot)
-        bot.wait(lambda: bot.model.dd.model_dictionary[BTC].fitted is not net)
+        train_again(bot)
         assert bot.served(*PAIRS)
         assert facts(bot, ETH)["pairs"] == list(PAIRS)
 
@@ -81,9 +82,7 @@ def test_a_pair_that_leaves_is_not_trained_on_and_dropped_one_training_later(tmp
         bot.wait(lambda: bot.served(*PAIRS))
         bot.provider.whitelist.remove(ADA)
         for is_there in (True, False):
-            net = bot.model.dd.model_dictionary[BTC].fitted
-            make_due(bot)
-            bot.wait(lambda net=net: bot.model.dd.model_dictionary[BTC].fitted is not net)
+            train_again(bot)
             assert facts(bot, BTC)["pairs"] == [BTC, ETH]
             assert (ADA in bot.model.dd.model_dictionary) is is_there
         assert ADA not in bot.model.train_queue
@@ -153,8 +152,8 @@ def test_an_embedding_lets_a_pair_wait_for_the_training_that_tells_it(tmp_path, 
         bot.provider.whitelist.append(ETH)
         bot.candle(0, ETH)
         bot.wait(lambda: "has no forecast before the next training" in caplog.text)
-        make_due(bot)
-        bot.wait(lambda: bot.served(*PAIRS))
+        train_again(bot)
+        assert bot.served(*PAIRS)
         assert bot.model.dd.model_dictionary[ETH].symbols_ == list(PAIRS)
 
 
@@ -167,8 +166,8 @@ def test_continual_learning_goes_on_with_other_pairs_and_says_so(tmp_path, marke
         bot.provider.whitelist.append(ETH)
         bot.candle(0, ETH)
         bot.wait(lambda: bot.served(*PAIRS))
-        make_due(bot)
-        bot.wait(lambda: facts(bot, BTC)["pairs"] == list(PAIRS))
+        train_again(bot)
+        assert facts(bot, BTC)["pairs"] == list(PAIRS)
     assert "The net of all pairs is now trained with ETH/USDT." in caplog.text
     assert "starts afresh" not in caplog.text
 

@@ -58,7 +58,7 @@ def opened(done, chosen):
 
 def candidate(number, scores, cost=1.0):
     instances = {str(place): value for place, value in enumerate(scores)}
-    worth = Worth(instances, 1.0, cost, 1, pd.Series(dtype=float))
+    worth = Worth(instances, 1.0, cost, 1)
     return Candidate(number, number == 0, {}, 0.0, worth, cost)
 
 
@@ -202,7 +202,7 @@ def test_fixed_dates_tune_on_validation_and_hold_out_the_test(folder):
     tuned = tuning_part(whole, "lightgbm", cut)
     assert tuned.split.test == ("2020-11-01", "2021-02-28")
     assert tuned.split.valid is None
-    assert holdout_part(whole, {"ridge": {}}, cut).split == whole.split
+    assert holdout_part(whole, cut).split == whole.split
     del split["valid"]
     with pytest.raises(ConfigError, match=r"needs split\.valid to tune on"):
         make_cut(experiment(folder, split=split), 0.2, 5)
@@ -230,6 +230,7 @@ def test_a_default_outside_the_ranges_hides_no_setting_from_the_importances(done
 
 def test_the_report_on_the_holdout_shows_the_search(opened):
     text = opened.page.read_text(encoding="utf-8")
+    assert "<h1>lightgbm, tuned, on the holdout</h1>" in text
     for title in ("trials", "scores", "importance (fANOVA)", "slices"):
         assert f"<h2>The search: {title}</h2>" in text
     table = (opened.page.parent / "tables" / "search.csv").read_text().splitlines()
