@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 import qlib
 from qlib.contrib.data.handler import Alpha158
+from qlib.contrib.model.gbdt import LGBModel
 from qlib.data import D
 from qlib.data.dataset import DatasetH, TSDatasetH
 from qlib.data.dataset.handler import DataHandlerLP
+from qlib.utils.exceptions import LoadObjectError
 from qlib.workflow import R
 
 from freqai_lstm_plugins.errors import DataError
@@ -157,6 +159,37 @@ def test_a_recorder_is_told_the_losses_and_keeps_the_model(data):
     model_of().fit(dataset)
     assert set(R.list_experiments()) == before
     assert R.exp_manager.active_experiment is None
+
+
+class OneClass(pickle.Unpickler):
+    """Refuses every class but one, as loaders of later versions refuse what they were not told."""
+
+    def find_class(self, module, name):
+        if (module, name) != ("freqai_lstm_plugins.qlib", "SequenceModel"):
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lightgbm", "ensemble"])
+def test_a_restricted_loader_needs_to_be_told_of_one_class_alone(kind):
+    dataset = DatasetH(handler_of(), SEGMENTS)
+    members = {"ridge": {}, "lightgbm": {"n_estimators": 5}}
+    small = {
+        "gru": {"hidden_size": 8, "n_epochs": 1, "num_threads": 1},
+        "lightgbm": {"n_estimators": 5},
+        "ensemble": {"members": members, "folds": 1},
+    }
+    with R.start(experiment_name="test"):
+        model = SequenceModel(kind, step_len=6, **small[kind])
+        model.fit(dataset)
+        theirs = LGBModel(num_boost_round=5)
+        theirs.fit(dataset)
+        R.save_objects(**{"params.pkl": model, "theirs.pkl": theirs})
+        recorder = R.get_recorder()
+        again = recorder.load_object("params.pkl", unpickler=OneClass)
+        with pytest.raises(LoadObjectError, match="LGBModel"):
+            recorder.load_object("theirs.pkl", unpickler=OneClass)
+    assert again.predict(dataset).equals(model.predict(dataset))
 
 
 def test_a_pickled_dataset_and_model_of_a_recorder_go_on():
