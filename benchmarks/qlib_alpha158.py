@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from freqai_lstm_plugins.features import alpha158
 
 ROOT = Path(__file__).parents[1]
 PYTHON = os.environ.get("FREQAI_LSTM_QLIB_PYTHON")
-OURS, THEIRS = "alpha158", "qlib 0.9.7"
+OURS, SAME, THEIRS = "alpha158", "alpha158 with qlib_compatible", "qlib 0.9.7"
 
 
 def in_qlibs_environment(symbols: int, days: int, rounds: int) -> dict[str, list[float]]:
@@ -88,13 +89,14 @@ def measure(symbols: int, days: int, rounds: int) -> dict[str, list[float]]:
             H.clear()
             return loader.load("all")
 
-        def ours() -> pd.DataFrame:
-            return pd.concat(
-                {name: alpha158(stock, qlib_compatible=True) for name, stock in stocks.items()}
-            )
+        def ours(*, qlib_compatible: bool) -> pd.DataFrame:
+            features = partial(alpha158, qlib_compatible=qlib_compatible)
+            return pd.concat({name: features(stock) for name, stock in stocks.items()})
 
-        assert theirs().shape == ours().shape
-        return alternate({OURS: ours, THEIRS: theirs}, rounds)
+        same = partial(ours, qlib_compatible=True)
+        assert theirs().shape == same().shape
+        sides = {OURS: partial(ours, qlib_compatible=False), SAME: same, THEIRS: theirs}
+        return alternate(sides, rounds)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,8 @@ def table(folder: Path, label: pd.Series, seeds: int) -> list[str]:
             days = [daily(one.reindex(known), label.reindex(known)) for one in predicted]
             cells = [name, side]
             for measure in ("IC", "Rank IC"):
-                found = intervals(np.stack([one[measure].to_numpy() for one in days]))
+                by_seed = pd.concat([one[measure] for one in days], axis=1).dropna()
+                found = intervals(by_seed.to_numpy().T)
                 cells += [_span(found["mean"]), _span(found["ratio"])]
             seconds = np.median([cost["seconds"] / cost["rounds"] for cost in costs])
             cells.append(f"{seconds:.3g}")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from freqai_lstm_plugins.names import CONFIG_NAME
 from freqai_lstm_plugins.replay import ReplayExchange
 from freqai_lstm_plugins.replay.demo import PREDICTED, predicted_candles
-from tests.e2e.bot import LIVE, PAIRS, Bot, candles, live_exchange
+from tests.e2e.bot import LIVE, PAIRS, REPO, Bot, candles, live_exchange
 
 pytestmark = pytest.mark.freqtrade
 
@@ -39,13 +44,34 @@ def bot(tmp_path, market, timerange):
         "lea_strategy": {"backtest_timerange": timerange},
     }
     with ReplayExchange(market, "5m") as exchange:
-        bot = Bot(tmp_path, exchange, changes)
+        bot = Bot(tmp_path, exchange, {})
+        bot.config = bot.userdir / CONFIG_NAME
+        bot.configure(changes)
         bot.run("download-data")
         yield bot
 
 
-def test_every_candle_of_a_backtest_gets_a_prediction(bot):
-    output = bot.run("backtesting", "--freqaimodel", "LeaLSTMRegressor")
+def run_as_on_the_page(bot, command, timerange, *more):
+    """Run a command of the page word for word, but for the days, on the replay exchange."""
+    page = (REPO / "docs" / "alpha158.md").read_text(encoding="utf-8")
+    (words,) = re.findall(rf"freqtrade ({command} .*?)(?= &&|$)", page, re.MULTILINE)
+    words = shlex.split(words.replace("20250901-20250908", timerange))
+    words += ["--config", str(bot.overlay), "--datadir", str(bot.datadir), *more]
+    done = subprocess.run(
+        [sys.executable, "-m", "freqtrade", *words],
+        cwd=bot.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        env={**os.environ, "COLUMNS": "500"},
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def test_every_candle_of_a_backtest_gets_a_prediction(bot, timerange):
+    output = run_as_on_the_page(bot, "backtesting", timerange)
     assert "BACKTESTING REPORT" in output
     assert "raised exception" not in output
     assert output.count("Done training") == len(PAIRS)
@@ -60,13 +86,14 @@ def test_every_candle_of_a_backtest_gets_a_prediction(bot):
 def test_the_bias_checkers_find_nothing(bot, timerange, tmp_path):
     parameters = {"strategy_name": "LeaAlpha158Strategy", "params": {"buy": EAGER}}
     (bot.userdir / "strategies" / "LeaAlpha158Strategy.json").write_text(json.dumps(parameters))
-    # Both commands delete the identifier's models.
-    bot.configure({"freqai": {"identifier": "bias-checks"}})
+    # Both commands delete the models of the identifier that they are given.
+    of_the_bot = bot.userdir / "models" / "lea-LeaLSTMRegressor" / "kept"
+    of_the_bot.parent.mkdir(parents=True)
+    of_the_bot.touch()
     table = tmp_path / "look_ahead.csv"
-    tested = ["--freqaimodel", "LeaLSTMRegressor", "--timerange", timerange]
-    bot.run(
-        "lookahead-analysis",
-        *(*tested, "--lookahead-analysis-exportfilename", str(table)),
+    run_as_on_the_page(
+        *(bot, "lookahead-analysis", timerange),
+        *("--lookahead-analysis-exportfilename", str(table)),
         *("--minimum-trade-amount", "2", "--targeted-trade-amount", "4"),
     )
     found = pd.read_csv(table).iloc[0]
@@ -76,12 +103,13 @@ def test_the_bias_checkers_find_nothing(bot, timerange, tmp_path):
     assert "%-" not in str(found["biased_indicators"])
 
     lengths = ["--startup-candle", "1100", "1300"]
-    output = bot.run("recursive-analysis", *tested, *lengths)
+    output = run_as_on_the_page(bot, "recursive-analysis", timerange, *lengths)
     assert "Start checking for recursive bias" in output
     # What differs at all differs by the rounding of sums that begin elsewhere.
     shown = "".join(line for line in output.splitlines() if line.startswith("│"))
     assert set(re.findall(r"-?\d+\.\d+%", shown)) <= {"0.000%", "-0.000%"}
     assert not re.search("found lookahead in indicator %", output)
+    assert of_the_bot.exists()
 
 
 # Keeps what it is asked to predict: live the newest candle, in a backtest those of a slice.
