@@ -45,7 +45,9 @@ def alpha158_row(size: Size) -> Row:
     row.notes += [golden_table(GOLDEN), neutral_table()]
     _add_times(row, size)
     if qlib_alpha158.PYTHON is None:
-        row.notes.append("qlib's own time was not measured: FREQAI_LSTM_QLIB_PYTHON names no Python.")
+        row.notes.append(
+            "qlib's own time was not measured: FREQAI_LSTM_QLIB_PYTHON names no Python."
+        )
     else:
         _add_qlib(row, size)
     if peak.is_measurable():

@@ -53,6 +53,7 @@ TREES = {
     "num_leaves": 210,
 }
 OURS, THEIRS = "ours", "qlib's"
+MEASURES = ("IC", "Rank IC")
 BLOCK_DAYS = 20
 DRAWS = 2000
 
@@ -133,60 +134,81 @@ def daily(predicted: pd.Series, label: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"IC": ic, "Rank IC": rank_ic})
 
 
-def intervals(by_seed: np.ndarray, draws: int = DRAWS) -> dict[str, tuple[float, float, float]]:
+def intervals(
+    by_seed: np.ndarray, other: np.ndarray | None = None, draws: int = DRAWS
+) -> dict[str, tuple[float, float, float]]:
     """Return mean and ratio of a series of days, each with its 95 % interval.
 
     Args:
         by_seed: (S, D) values of D days with S seeds.
+        other: (S', D) values of the same days that are subtracted; None for nothing.
         draws: How often seeds and blocks of days are drawn anew.
 
     Returns:
         (value, low, high) of the `mean`, and of the `ratio` of mean to standard deviation.
     """
     random = np.random.default_rng(0)
-    seeds, days = by_seed.shape
+    sides = [by_seed] if other is None else [by_seed, other]
+    days = by_seed.shape[1]
     length = min(BLOCK_DAYS, days)
     found = []
     for _ in range(draws):
         starts = random.integers(0, days - length + 1, -(-days // length))
         drawn = (starts[:, None] + np.arange(length)).ravel()[:days]
-        found.append(_summary(by_seed[random.integers(0, seeds, seeds)][:, drawn]))
+        found.append(
+            _summary([side[random.integers(0, len(side), len(side))][:, drawn] for side in sides])
+        )
     low, high = np.percentile(found, [2.5, 97.5], axis=0)
-    values = _summary(by_seed)
-    return dict(zip(("mean", "ratio"), zip(values, low, high, strict=True), strict=True))
+    return dict(zip(("mean", "ratio"), zip(_summary(sides), low, high, strict=True), strict=True))
 
 
-def _summary(by_seed: np.ndarray) -> tuple[float, float]:
-    means, deviations = by_seed.mean(axis=1), by_seed.std(axis=1, ddof=1)
-    return float(means.mean()), float((means / deviations).mean())
+def _summary(sides: list[np.ndarray]) -> np.ndarray:
+    """Return mean and ratio, averaged over seeds; of a second side they are subtracted."""
+    each = [
+        np.array([side.mean(), (side.mean(axis=1) / side.std(axis=1, ddof=1)).mean()])
+        for side in sides
+    ]
+    return each[0] if len(each) == 1 else each[0] - each[1]
+
+
+def read_runs(
+    folder: Path, name: str, side: str, seeds: int
+) -> tuple[list[dict[str, Any]], list[pd.Series]]:
+    """Return what the trainings of a model cost, and what they predict, seed by seed."""
+    places = [folder / f"{name}-{side[:4]}-{seed}" for seed in range(seeds)]
+    costs = [json.loads(place.with_suffix(".json").read_text()) for place in places]
+    return costs, [pd.read_pickle(place.with_suffix(".pkl")) for place in places]
 
 
 def table(folder: Path, label: pd.Series, seeds: int) -> list[str]:
-    """Return the rows of the table, of all models that were trained with all seeds."""
-    lines = [
+    """Return two tables: of all models, and of the differences between the sides."""
+    measured = [
         "| | | IC | ICIR | Rank IC | Rank ICIR | seconds an epoch | memory |",
         "| --- | --- | --- | --- | --- | --- | ---: | ---: |",
     ]
-    known = None
+    apart = ["| ours - qlib's | IC | Rank IC |", "| --- | --- | --- |"]
+    # Ours leave out what lies behind a suspension: the same rows for everybody.
+    known = read_runs(folder, next(iter(NETS)), OURS, 1)[1][0].dropna().index
     for name in (*NETS, "LightGBM"):
+        by_side = {}
         for side in (OURS, THEIRS):
-            places = [folder / f"{name}-{side[:4]}-{seed}" for seed in range(seeds)]
-            costs = [json.loads(place.with_suffix(".json").read_text()) for place in places]
-            predicted = [pd.read_pickle(place.with_suffix(".pkl")) for place in places]
-            if known is None:
-                # Ours leave out what lies behind a suspension: the same rows for everybody.
-                known = predicted[0].dropna().index
+            costs, predicted = read_runs(folder, name, side, seeds)
             days = [daily(one.reindex(known), label.reindex(known)) for one in predicted]
-            cells = [name, side]
-            for measure in ("IC", "Rank IC"):
-                by_seed = pd.concat([one[measure] for one in days], axis=1).dropna()
-                found = intervals(by_seed.to_numpy().T)
-                cells += [_span(found["mean"]), _span(found["ratio"])]
+            by_side[side] = pd.concat(days, axis=1, keys=range(seeds)).dropna()
+            found = [intervals(_of(by_side[side], measure)) for measure in MEASURES]
+            cells = [name, side, *(_span(one[kind]) for one in found for kind in ("mean", "ratio"))]
             seconds = np.median([cost["seconds"] / cost["rounds"] for cost in costs])
-            cells.append(f"{seconds:.3g}")
-            cells.append(f"{np.median([cost['bytes'] for cost in costs]) / 2**20:,.0f} MiB")
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
+            memory = np.median([cost["bytes"] for cost in costs]) / 2**20
+            measured.append(f"| {' | '.join(cells)} | {seconds:.3g} | {memory:,.0f} MiB |")
+        shared = by_side[OURS].index.intersection(by_side[THEIRS].index)
+        pairs = [[_of(by_side[side].loc[shared], one) for side in by_side] for one in MEASURES]
+        cells = [name, *(_span(intervals(*pair)["mean"]) for pair in pairs)]
+        apart.append(f"| {' | '.join(cells)} |")
+    return [*measured, "", *apart]
+
+
+def _of(days: pd.DataFrame, measure: str) -> np.ndarray:
+    return days.xs(measure, axis=1, level=1).to_numpy().T
 
 
 def _span(found: tuple[float, float, float]) -> str:

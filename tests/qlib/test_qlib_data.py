@@ -18,7 +18,7 @@ from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.qlib import SequenceModel
 from freqai_lstm_plugins.qlib.dataset import read_table, rows_of_part
 from freqai_lstm_plugins.qlib.expressions import reach
-from tests.qlib.panels import MARKS, candles_of, load_convert
+from tests.qlib.panels import MARKS, candles_of, load_example
 
 pytestmark = MARKS
 
@@ -44,7 +44,7 @@ def stocks():
 @pytest.fixture(scope="module", autouse=True)
 def data(stocks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("qlib")
-    load_convert().write_qlib(stocks, folder / "data")
+    load_example("convert").write_qlib(stocks, folder / "data")
     manager = {
         "class": "MLflowExpManager",
         "module_path": "qlib.workflow.expm",
@@ -74,7 +74,7 @@ def model_of(**settings):
 
 
 def test_the_files_are_read_back_as_they_were_written(stocks, data):
-    fields = load_convert().fields_of(stocks["AAA"])
+    fields = load_example("convert").fields_of(stocks["AAA"])
     names = [f"${name}" for name in fields]
     found = D.features(["AAA"], names).xs("AAA", level="instrument")
     assert found.index.equals(DAYS)
@@ -223,7 +223,7 @@ def test_days_without_price_or_before_the_first_volume_are_left_out(tmp_path):
     frame = candles_of(20)
     frame.iloc[:3, frame.columns.get_loc("volume")] = 0.0
     frame.iloc[10, frame.columns.get_loc("close")] = 0.0
-    found, notes = load_convert().read_stock(write_csv(tmp_path, frame))
+    found, notes = load_example("convert").read_stock(write_csv(tmp_path, frame))
     assert found.index.equals(frame.index.delete([0, 1, 2, 10]))
     assert notes == ["3 days before the first volume left out", "1 days without a price left out"]
 
@@ -238,11 +238,11 @@ def test_days_without_price_or_before_the_first_volume_are_left_out(tmp_path):
 )
 def test_a_csv_that_cannot_be_converted_is_named(change, message, tmp_path):
     with pytest.raises(DataError, match=f"AAA.csv: .*{message}"):
-        load_convert().read_stock(write_csv(tmp_path, change(candles_of(20))))
+        load_example("convert").read_stock(write_csv(tmp_path, change(candles_of(20))))
 
 
 def test_nothing_to_convert_is_said(tmp_path):
-    convert = load_convert()
+    convert = load_example("convert")
     with pytest.raises(DataError, match="no stock"):
         convert.write_qlib({}, tmp_path)
     with pytest.raises(DataError, match="AAA has no day"):

@@ -1,23 +1,19 @@
 """The example that compares both sides' nets with several seeds."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.qlib.panels import EXAMPLES, MARKS, dataset_of, frame_of
+from tests.qlib.panels import MARKS, dataset_of, frame_of, load_example
 
 pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
 def seeds():
-    spec = importlib.util.spec_from_file_location("seeds", EXAMPLES / "seeds.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_example("seeds")
 
 
 def test_each_day_has_an_ic_and_a_rank_ic(seeds):
@@ -43,25 +39,30 @@ def test_an_interval_holds_what_days_and_seeds_scatter(seeds):
     shifted = by_seed + np.array([[-1.0], [0], [0], [1]])
     wide = seeds.intervals(shifted, draws=400)["mean"]
     assert wide[2] - wide[1] > 2 * (high - low)
+    # What moves both sides on the same days takes no part in their difference.
+    both = random.normal(0, 5.0, 400)
+    apart = seeds.intervals(by_seed + both, by_seed + both - 0.2, draws=400)["mean"]
+    assert apart[0] == pytest.approx(0.2)
+    assert apart[1] > 0
 
 
-def test_the_table_takes_the_rows_that_ours_predict(seeds, tmp_path):
-    frame = frame_of()
-    label = frame["label"]["LABEL0"]
+def test_the_table_judges_the_rows_that_ours_predict(seeds, tmp_path):
+    label = frame_of()["label"]["LABEL0"]
+    guess = label + np.random.default_rng(0).normal(size=len(label))
+    is_known = np.arange(len(label)) >= 30
     for name in (*seeds.NETS, "LightGBM"):
-        for side in (seeds.OURS, seeds.THEIRS):
+        for side, unknown in ((seeds.OURS, np.nan), (seeds.THEIRS, 1e6)):
             place = tmp_path / f"{name}-{side[:4]}-0"
-            predicted = label if side == seeds.OURS else -label
-            if side == seeds.OURS:
-                predicted = predicted.where(np.arange(len(label)) >= 30)
-            predicted.to_pickle(place.with_suffix(".pkl"))
+            guess.where(is_known, unknown).to_pickle(place.with_suffix(".pkl"))
             cost = {"seconds": 6.0, "bytes": 3 * 2**20, "rounds": 4}
             place.with_suffix(".json").write_text(json.dumps(cost))
     lines = seeds.table(tmp_path, label, 1)
-    assert len(lines) == 2 + 8
-    assert lines[2].startswith("| LSTM | ours | 1.000 (1.000 to 1.000) |")
-    assert lines[3].startswith("| LSTM | qlib's | -1.000 (-1.000 to -1.000) |")
+    assert len(lines) == 2 + 8 + 1 + 2 + 4
+    expected = seeds.daily(guess[is_known], label[is_known])["IC"].mean()
+    assert lines[2].startswith(f"| LSTM | ours | {expected:.3f} (")
     assert lines[2].endswith("| 1.5 | 3 MiB |")
+    assert lines[3] == lines[2].replace("ours", "qlib's")
+    assert lines[-1] == "| LightGBM | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) |"
 
 
 @pytest.mark.parametrize("side", ["ours", "qlib's"])
@@ -86,6 +87,4 @@ def test_a_page_without_markers_is_left_alone(seeds, tmp_path):
     assert page.read_text() == "nothing"
     page.write_text(f"# Title\n{seeds.BEGIN}\nold\n{seeds.END}\nrest\n")
     seeds.write_page(page, ["| a |", "| b |"])
-    assert page.read_text() == (
-        f"# Title\n{seeds.BEGIN}\n\n| a |\n| b |\n\n{seeds.END}\nrest\n"
-    )
+    assert page.read_text() == (f"# Title\n{seeds.BEGIN}\n\n| a |\n| b |\n\n{seeds.END}\nrest\n")

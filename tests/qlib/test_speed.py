@@ -36,29 +36,27 @@ def seconds(model, dataset):
     return time.process_time() - start
 
 
-def test_dense_supervision_takes_at_most_a_third_of_qlibs_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("supervision", "goal"), [("dense", 3), ("exact", 2)])
+def test_an_epoch_takes_less_of_the_processor_than_qlibs(
+    supervision, goal, tmp_path, monkeypatch, record_figure
+):
     monkeypatch.chdir(tmp_path)
     dataset = dataset_of(frame(), series=20, segments=SEGMENTS)
-    settings = {"label_horizon": 0, "early_stop": 0, "GPU": -1, "supervision": "dense", **SHAPE}
+    settings = {"label_horizon": 0, "early_stop": 0, "GPU": -1, "supervision": supervision, **SHAPE}
     # The first one compiles.
     seconds(SequenceModel("lstm", **{**settings, "n_epochs": 1}), dataset)
     ours = seconds(SequenceModel("lstm", **settings), dataset)
     theirs = seconds(pytorch_lstm_ts.LSTM(d_feat=20, n_jobs=0, GPU=-1, **SHAPE), dataset)
-    assert 3 * ours <= theirs
+    record_figure(
+        f"qlib's pytorch_lstm_ts / ours, {supervision} supervision", f"{theirs / ours:.2f}"
+    )
+    assert goal * ours <= theirs
 
 
-def test_qlibs_own_alpha158_takes_no_less_time(monkeypatch):
+def test_qlibs_own_alpha158_takes_no_less_time(monkeypatch, record_figure):
     monkeypatch.setattr(qlib_alpha158, "PYTHON", sys.executable)
     times = qlib_alpha158.in_qlibs_environment(5, 1500, 2)
+    ratio = min(times[qlib_alpha158.THEIRS]) / min(times[qlib_alpha158.OURS])
+    record_figure("qlib's Alpha158 / ours, 5 stocks of 1,500 days", f"{ratio:.2f}")
     assert min(times[qlib_alpha158.OURS]) <= max(times[qlib_alpha158.THEIRS])
     assert min(times[qlib_alpha158.SAME]) <= max(times[qlib_alpha158.THEIRS])
-
-
-def test_exact_windows_take_at_most_half_of_qlibs_time(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    dataset = dataset_of(frame(), series=20, segments=SEGMENTS)
-    settings = {"label_horizon": 0, "early_stop": 0, "GPU": -1, **SHAPE}
-    seconds(SequenceModel("lstm", **{**settings, "n_epochs": 1}), dataset)
-    ours = seconds(SequenceModel("lstm", **settings), dataset)
-    theirs = seconds(pytorch_lstm_ts.LSTM(d_feat=20, n_jobs=0, GPU=-1, **SHAPE), dataset)
-    assert 2 * ours <= theirs
