@@ -62,6 +62,8 @@ def test_the_table_judges_the_rows_that_ours_predict(seeds, tmp_path):
     assert lines[2].startswith(f"| LSTM | ours | {expected:.3f} (")
     assert lines[2].endswith("| 1.5 | 3 MiB |")
     assert lines[3] == lines[2].replace("ours", "qlib's")
+    assert lines[8].startswith("| LightGBM | ours |")
+    assert lines[8].endswith("| 6 | 3 MiB |")
     assert lines[-1] == "| LightGBM | 0.000 (0.000 to 0.000) | 0.000 (0.000 to 0.000) |"
 
 
