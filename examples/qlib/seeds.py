@@ -84,9 +84,9 @@ def new_model(name: str, side: str, seed: int, epochs: int) -> Any:
     kind, theirs = NETS[name]
     given = {**SHAPE, "n_epochs": epochs, "early_stop": epochs + 1, "seed": seed, "GPU": -1}
     if side == OURS:
-        # qlib's Adam lets no weight decay.
-        threads = torch.get_num_threads()
-        return SequenceModel(kind, weight_decay=0.0, num_threads=threads, **given)
+        # Nor does qlib's loop do any of these.
+        off = {"weight_decay": 0.0, "gradient_clip": 0.0, "lr_schedule": "none"}
+        return SequenceModel(kind, num_threads=torch.get_num_threads(), **off, **given)
     # Without processes that load windows, which would cost more than they bring here.
     return theirs(d_feat=20, n_jobs=0, **given)
 
