@@ -17,6 +17,9 @@ CONFIG_NAME = "config-lea.json"
 ENSEMBLE_CONFIG_NAME = "config-lea-ensemble.json"
 """The same config with a model of several members."""
 
+PANEL_NAME = "panel"
+"""Stands in the names of files and folders of a net for all pairs, where else the coin does."""
+
 MODEL_SUFFIX = "_model.zip"
 """How FreqAI ends the names of the model files that it saves."""
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # What shells report of a program that Ctrl-C ended.
 STOPPED = 130
+# More lines of one kind than this are counted; files and report hold all.
+MOST_LINES = 8
 
 
 def compare(
@@ -99,11 +101,22 @@ def _describe_absent(run: Started) -> None:
 
 
 def _describe(run: Started) -> None:
+    from freqai_lstm_plugins.research.checks import summary_lines
+    from freqai_lstm_plugins.research.started import CHECKS_FOLDER
+
     plan = run.plan
     err.print(
         f"{len(run.dataset.tables)} symbols, {len(plan.folds)} folds, {len(plan.jobs)} jobs, "
         f"{run.n_done} of them done",
         markup=False,
     )
-    for row in plan.left_out.head(5).itertuples():
-        err.print(f"Left out: {row.symbol}: {row.reason}", markup=False)
+    _list([f"Left out: {row.symbol}: {row.reason}" for row in plan.left_out.itertuples()])
+    found = summary_lines(run.dataset.checked)
+    _list([f"Data: {line}" for line in found], f" in {run.out / CHECKS_FOLDER}")
+
+
+def _list(lines: list[str], where: str = "") -> None:
+    for line in lines[:MOST_LINES]:
+        err.print(line, markup=False)
+    if len(lines) > MOST_LINES:
+        err.print(f"and {len(lines) - MOST_LINES} more of these{where}", markup=False)

@@ -28,7 +28,7 @@ def models(
     for entry in entries:
         known, metrics = entry.metadata, entry.metadata["metrics"]
         table.add_row(
-            "panel" if known["is_panel"] else known["symbols"][0],
+            entry.subject,
             known["model"],
             entry.folder.name,
             str(known["rows"]["test"]),

@@ -22,7 +22,13 @@ def train(
         ),
     ],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the model and its figures.")],
-    model: Annotated[str, typer.Option(help="lstm, gru, alstm, tft, lightgbm, ...")] = "lstm",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="lstm, gru, alstm, tft, mlp, ridge, lightgbm, xgboost, naive_zero, naive_last, or "
+            "ensemble with its members in --set."
+        ),
+    ] = "lstm",
     horizon: Annotated[int, typer.Option(min=1, help="Bars that the label looks ahead.")] = 1,
     window: Annotated[int, typer.Option(min=1, help="Rows that the model sees at once.")] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 1,

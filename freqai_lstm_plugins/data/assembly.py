@@ -6,7 +6,7 @@ row is a row: scaling, windows and symbols are the same for every way to choose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
-from freqai_lstm_plugins.data.windows import build_window_set, window_ends
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, rows_held, window_ends
 from freqai_lstm_plugins.errors import DataError
 
 
@@ -87,7 +87,8 @@ def assemble(
             f"smaller window."
         )
     if scaling is None:
-        scaling = Scaling.fit(rows.features, rows.targets, _seen(rows, is_train, window), is_train)
+        held = rows_held(is_train, window)
+        scaling = Scaling.fit(rows.features, rows.targets, held, is_train)
     scaled, has_window = apply_scaling(rows, scaling, window, tells_symbols=bool(schema.symbols))
     tensor = torch.from_numpy(scaled)
     targets = scaling.scale_targets(rows.targets)
@@ -97,6 +98,25 @@ def assemble(
     )
     data = Prepared(train, valid if len(valid) else None, schema, scaling)
     return Assembled(data, scaled, has_window)
+
+
+def balance_symbols(data: Prepared, codes: IntArray) -> Prepared:
+    """Give the windows of each symbol the same weight in sum, in training and in validation.
+
+    Args:
+        data: Windows over rows of several symbols.
+        codes: (N,) number of each row's symbol.
+    """
+    valid = None if data.valid is None else _evenly(data.valid, codes)
+    return replace(data, train=_evenly(data.train, codes), valid=valid)
+
+
+def _evenly(windows: WindowSet, codes: IntArray) -> WindowSet:
+    own = np.unique(codes[windows.ends.numpy()], return_inverse=True)[1]
+    sums = np.bincount(own, weights=windows.weights.numpy())
+    # The mean stays as it was, so that penalties and rates mean what they meant.
+    factors = sums.sum() / (len(sums) * sums[own])
+    return replace(windows, weights=windows.weights * windows.weights.new_tensor(factors))
 
 
 def apply_scaling(
@@ -116,13 +136,3 @@ def apply_scaling(
     if tells_symbols:
         scaled = np.column_stack([scaled, rows.codes.astype(np.float32)])
     return to_float32(scaled), has_window
-
-
-def _seen(rows: Rows, is_train: BoolArray, window: int) -> BoolArray:
-    """Tell which rows training windows may hold: (N,)."""
-    seen = np.zeros(len(is_train), dtype=bool)
-    for code in np.unique(rows.codes[is_train]):
-        own = np.flatnonzero(rows.codes == code)
-        trained = np.flatnonzero(is_train[own])
-        seen[own[max(trained[0] - window + 1, 0) : trained[-1] + 1]] = True
-    return seen & finite_rows(rows.features)

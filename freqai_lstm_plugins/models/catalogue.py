@@ -32,6 +32,8 @@ _PACKAGES = {
 }
 # Settings of a regressor that reads a user's own rows.
 _OF_THE_DATA = ("valid_size", "label_period", "step", "symbol", "scale", "progress")
+# What whoever makes the model says once, for nets as for everything else.
+_OF_THE_MAKER = ("net", "window", "symbol_embedding")
 # Settings by which a tree depends on its seed.
 _DRAWS = ("subsample", "colsample_bytree")
 
@@ -62,6 +64,12 @@ def new_model(
             raise ConfigError(
                 f"{name}: {given} counts for nothing here, as rows are split and scaled for all "
                 f"models alike. Leave it out."
+            )
+        given = next((key for key in settings if key in _OF_THE_MAKER), None)
+        if given is not None:
+            raise ConfigError(
+                f"{name}: {given} = {settings[given]!r} is said elsewhere, once for all that is "
+                f"trained on these windows. Leave it out."
             )
         options = {"progress": False, "seed": seed, **settings}
         return SequenceRegressor(

@@ -14,9 +14,12 @@ from freqai_lstm_plugins.checkpoint import (
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models import catalogue
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
-from freqai_lstm_plugins.models.ensemble.settings import read_members
+from freqai_lstm_plugins.models.ensemble.settings import make_member, read_members
 from freqai_lstm_plugins.models.estimator import SequenceEstimator, with_net
+from freqai_lstm_plugins.models.intervals import rows_for
+from freqai_lstm_plugins.models.tabular import TabularRegressor
 from freqai_lstm_plugins.names import closest
+from freqai_lstm_plugins.training.devices import require_device_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +75,43 @@ def new_model(
     return catalogue.new_model(
         name, settings, window=window, seed=seed, symbol_embedding=symbol_embedding
     )
+
+
+def require_trainable(model: Model, *, window: int, n_train: int, n_valid: int) -> None:
+    """Raise ConfigError where a model's settings allow no training, whatever the rows hold.
+
+    Args:
+        model: Not trained yet.
+        window: W.
+        n_train: Training rows at most.
+        n_valid: Validation rows at most.
+    """
+    if isinstance(model, EnsembleRegressor):
+        for number, member in enumerate(model.members):
+            made = make_member(member, number, model.config, window)
+            if isinstance(made, TabularRegressor):
+                made.require_window(window)
+    elif isinstance(model, TabularRegressor):
+        model.require_window(window)
+        _require_rows(model.config.interval, n_valid)
+    elif isinstance(model, SequenceEstimator):
+        config = model.train_config
+        require_device_name(config.device)
+        _require_rows(config.interval, n_valid)
+        if config.min_windows is not None and config.min_windows > n_train:
+            raise ConfigError(
+                f"min_windows = {config.min_windows} asks for more windows than the {n_train} "
+                f"training rows that there are. Set it lower, or give more rows."
+            )
+
+
+def _require_rows(interval: float | None, n_valid: int) -> None:
+    if interval is not None and rows_for(interval) > n_valid:
+        raise ConfigError(
+            f"interval = {interval:g} needs at least {rows_for(interval)} validation rows to be "
+            f"calibrated on, and there are {n_valid}. Validate on more rows, or ask for a smaller "
+            f"interval."
+        )
 
 
 def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:

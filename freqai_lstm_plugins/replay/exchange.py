@@ -238,7 +238,7 @@ class ReplayExchange:
 
 
 async def _answer_at_once(
-    endpoint: str, query: Mapping[str, str], answer: Callable[[], Any]
+    _endpoint: str, _query: Mapping[str, str], answer: Callable[[], Any]
 ) -> Any:
     return answer()
 

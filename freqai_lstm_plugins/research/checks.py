@@ -217,29 +217,29 @@ def _run_so_far(flags: pd.Series[bool], least: int = 1) -> Figures:
 # Each check gives the figure of a row that is wrong, NaN elsewhere.
 
 
-def _not_finite(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _not_finite(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     cells = (~np.isfinite(frame)).sum(axis=1).astype("float64")
     return cells.where(cells > 0)
 
 
-def _not_positive(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _not_positive(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     lowest = frame[list(PRICES)].min(axis=1)
     return lowest.where(lowest <= 0)
 
 
-def _negative_volume(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _negative_volume(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return frame["volume"].where(frame["volume"] < 0)
 
 
-def _high_below_low(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _high_below_low(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return _beyond(frame["low"], frame["high"], frame)
 
 
-def _close_outside(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _close_outside(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return _outside(frame, "close")
 
 
-def _open_outside(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _open_outside(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return _outside(frame, "open")
 
 
@@ -257,7 +257,7 @@ def _returns(frame: pd.DataFrame) -> Figures:
     return frame["close"] / frame["close"].shift() - 1
 
 
-def _infinite_return(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _infinite_return(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     returns = _returns(frame)
     return returns.where(np.isinf(returns))
 
@@ -381,8 +381,12 @@ def untrusted_rows(checked: Checked) -> pd.DataFrame:
 
 
 def summary_lines(checked: Checked) -> list[str]:
-    """Say what was found, one line for each symbol and check, for a log or a terminal."""
-    return [_line(row) for row in summary(checked).itertuples()]
+    """Say what was found, one line for each symbol and check, for a log or a terminal.
+
+    What became missing comes first.
+    """
+    found = summary(checked).sort_values("missing", ascending=False, kind="stable")
+    return [_line(row) for row in found.itertuples()]
 
 
 def _line(row: Any) -> str:
@@ -398,6 +402,14 @@ def _date(moment: pd.Timestamp) -> str:
 
 
 def write_checks(checked: Checked, folder: Path) -> None:
-    """Write `checks.csv`, a row for each symbol and check, and `checks_rows.csv`, every finding."""
-    write_text(folder / "checks.csv", summary(checked).to_csv(index=False))
-    write_text(folder / "checks_rows.csv", checked.found.to_csv(index=False))
+    """Write what was found into a folder.
+
+    `summary.csv` has a row for each symbol and check, `rows.csv` every finding, and `missing.csv`
+    each date of a symbol that became missing, with its reasons.
+    """
+    for name, table in (
+        ("summary", summary(checked)),
+        ("rows", checked.found),
+        ("missing", missing_rows(checked)),
+    ):
+        write_text(folder / f"{name}.csv", table.to_csv(index=False))

@@ -244,12 +244,18 @@ class ModelSection(_Section):
         kind: Its name in the registry; empty where the key is that name.
         scope: One model a symbol, or one for all symbols (a panel).
         symbol_embedding: Width of what a net of a panel learns about each symbol; 0 for none.
+        balance: What counts the same in the training of a panel: each of its `candles`, or each of
+            its `symbols`, whatever the length of its history.
+        leave_one_out: Whether a panel forecasts no symbol that it was trained on: a training for
+            each symbol, from all others.
         settings: All other keys, which the model itself checks.
     """
 
     kind: str = ""
     scope: Literal["symbol", "panel"] = "symbol"
     symbol_embedding: Annotated[int, Field(ge=0)] = 0
+    balance: Literal["candles", "symbols"] = "candles"
+    leave_one_out: bool = False
     settings: Annotated[dict[str, Any], AfterValidator(_plain)] = {}
 
     @model_validator(mode="before")
@@ -261,12 +267,33 @@ class ModelSection(_Section):
         return own | {"settings": {key: values[key] for key in values if key not in _OWN_KEYS}}
 
     @model_validator(mode="after")
-    def _embedding_needs_a_panel(self) -> Self:
-        if self.symbol_embedding and self.scope != "panel":
+    def _only_a_panel_has_several_symbols(self) -> Self:
+        asked = {
+            "symbol_embedding": (self.symbol_embedding, "tells symbols apart"),
+            "leave_one_out": (self.leave_one_out, "leaves symbols out"),
+            "balance": (self.balance != "candles" and self.balance, "weighs symbols"),
+        }
+        for name, (value, what) in asked.items():
+            if value and self.scope != "panel":
+                said = to_toml({name: value}).strip()
+                raise ValueError(f'{said} {what}, which only scope = "panel" has several of')
+        return self
+
+    @model_validator(mode="after")
+    def _symbols_that_were_never_seen_have_no_embedding(self) -> Self:
+        if self.leave_one_out and self.symbol_embedding:
             raise ValueError(
-                f"symbol_embedding = {self.symbol_embedding} tells symbols apart, which only "
-                'scope = "panel" has several of'
+                f"symbol_embedding = {self.symbol_embedding} is learned for each symbol of the "
+                "training, and leave_one_out = true forecasts symbols that were in none: choose "
+                "one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _window_counts_rows(self) -> Self:
+        window = self.settings.get("window", 1)
+        if type(window) is not int or window < 1:
+            raise ValueError(f"window = {window!r} must be a whole number of at least 1")
         return self
 
     @model_validator(mode="after")
@@ -280,11 +307,13 @@ class ModelSection(_Section):
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
-        own = {key: getattr(self, key) for key in _OWN_KEYS}
+        of_panels = () if self.scope == "panel" else _PANEL_KEYS
+        own = {key: getattr(self, key) for key in _OWN_KEYS if key not in of_panels}
         return own | self.settings
 
 
-_OWN_KEYS = ("kind", "scope", "symbol_embedding")
+_PANEL_KEYS = ("balance", "leave_one_out")
+_OWN_KEYS = ("kind", "scope", "symbol_embedding", *_PANEL_KEYS)
 
 
 class CostsSection(_Section):

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from freqai_lstm_plugins.data.assembly import Assembled, Rows, assemble
+from freqai_lstm_plugins.data.assembly import Assembled, Rows, assemble, balance_symbols
 from freqai_lstm_plugins.data.candles import file_stem
 from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, fold_rows
-from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError
+from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError, StoppedError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.models.contract import Model, Predictions
@@ -37,12 +37,13 @@ from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from freqai_lstm_plugins.data.scaling import Scaling
+    from freqai_lstm_plugins.training.history import Epoch
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
-MODELS_FOLDER, PANEL = "models", "panel"
+MODELS_FOLDER, PANEL, WITHOUT = "models", "panel", "without"
 # Share of the labels' deviation that a forecast differs from zero by only in floating point.
 ROUND_OFF = 1e-12
 ABANDONED_SECONDS = 600.0
@@ -66,6 +67,9 @@ class Job:
         seed: Seed of the training.
         window: W.
         label_period: Rows that a label looks ahead.
+        balance: What counts the same in a panel's training: `candles` or `symbols`.
+        left_out: The symbol that is forecast by a panel of all others; None where the symbols that
+            are forecast are those that are trained on.
     """
 
     model: str
@@ -79,10 +83,19 @@ class Job:
     seed: int
     window: int
     label_period: int = 0
+    balance: str = "candles"
+    left_out: str | None = None
+
+    @property
+    def symbols(self) -> list[str]:
+        """Names of its tables' symbols, in order."""
+        return [table.symbol for table in self.tables]
 
     @property
     def subject(self) -> str:
         """The symbol, or the word for all of them."""
+        if self.left_out is not None:
+            return f"{PANEL} {WITHOUT} {self.left_out}"
         return PANEL if self.is_panel else self.tables[0].symbol
 
     @property
@@ -101,16 +114,25 @@ class Job:
             "label_period": self.label_period,
             "packages": package_versions(),
         }
+        # Added later: results of jobs that know nothing of these keep their keys.
+        if self.balance != "candles":
+            content["balance"] = self.balance
+        if self.left_out is not None:
+            content["left_out"] = self.left_out
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def place(self) -> Path:
         """Where the result goes, below the output folder."""
-        stem = file_stem(self.subject)
-        group = Path(MODELS_FOLDER) / (PANEL if self.is_panel else Path("symbols") / stem)
         version = f"fold{self.fold.number}-seed{self.seed}-{self.key[:12]}"
-        return group / file_stem(self.model) / version
+        return Path(MODELS_FOLDER) / self._group / file_stem(self.model) / version
+
+    @property
+    def _group(self) -> Path:
+        if self.left_out is not None:
+            return Path(WITHOUT, file_stem(self.left_out))
+        return Path(PANEL) if self.is_panel else Path("symbols", file_stem(self.subject))
 
     @property
     def title(self) -> str:
@@ -172,7 +194,8 @@ class Shared:
     def inputs(self, job: Job) -> Inputs:
         """Return the inputs of a job."""
         schema = schema_of(job)
-        key = (job.tables, job.fold, job.window, tuple(schema.feature_names), bool(schema.symbols))
+        names = tuple(schema.feature_names)
+        key = (job.tables, job.fold, job.window, names, bool(schema.symbols), *_chosen(job))
         if key in self.held:
             return self.held[key]
         made = make_inputs(job)
@@ -202,19 +225,30 @@ def _is_whole(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (METADATA_FILE, MODEL_FILE, PREDICTIONS_FILE))
 
 
-def run_job(job: Job, out: Path, shared: Shared | None = None) -> Done:
+def run_job(
+    job: Job,
+    out: Path,
+    shared: Shared | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> Done:
     """Do a job unless its result is there; a failure is told, not raised.
 
     Args:
         job: The job.
         out: The output folder.
         shared: Inputs of other jobs of this process.
+        on_epoch: Called after each pass of the training, in this process.
+
+    Raises:
+        StoppedError: `on_epoch` raised it; nothing is written then.
     """
     started = time.perf_counter()
     try:
         if not is_done(job, out):
             with _one_thread():
-                _compute(job, out, started, shared)
+                _compute(job, out, started, shared, on_epoch)
+    except StoppedError:
+        raise
     except FreqaiLSTMError as error:
         return Done(job, time.perf_counter() - started, str(error))
     # Whatever a model or a full disk raises: the other jobs go on, and the reason is kept.
@@ -243,20 +277,44 @@ def make_inputs(job: Job) -> Inputs:
     schema = schema_of(job)
     rows, split = rows_of(frame, codes, schema.feature_names), split_rows(job.fold, frame)
     assert_no_peeking(job.fold, split, frame["date"], frame[KNOWN_AT])
+    if job.left_out is not None:
+        split = _without(split, np.array(job.symbols)[codes] == job.left_out)
     assembled = assemble(rows, split.train, split.valid, schema, job.window)
+    if job.balance == "symbols":
+        assembled = replace(assembled, data=balance_symbols(assembled.data, codes))
     # What features were made into is in the rows now.
     return Inputs(frame[["date", LABEL, KNOWN_AT]], codes, split, assembled)
 
 
-def _compute(job: Job, out: Path, started: float, shared: Shared | None = None) -> None:
+def _chosen(job: Job) -> tuple[str | None, ...]:
+    """Return what decides which rows of the tables are trained on, and with which weights."""
+    return job.balance, job.left_out
+
+
+def _without(split: FoldRows, is_left_out: np.ndarray[Any, Any]) -> FoldRows:
+    """Train on all symbols but one, and test on that one."""
+    train, valid = split.train & ~is_left_out, split.valid & ~is_left_out
+    if not train.any():
+        raise DataError("no other symbol has training rows in this fold")
+    return replace(split, train=train, valid=valid, test=split.test & is_left_out)
+
+
+def _compute(
+    job: Job,
+    out: Path,
+    started: float,
+    shared: Shared | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> None:
     inputs = make_inputs(job) if shared is None else shared.inputs(job)
     frame, split, assembled = inputs.frame, inputs.split, inputs.assembled
     model = make_model(job)
     # Rows of a panel stand symbol after symbol, and folds inside the training part go by time.
-    times = np.unique(frame["date"].to_numpy(), return_inverse=True)[1]
-    model.fit_windows(replace(assembled.data, times=times))
-    symbols = [table.symbol for table in job.tables]
-    predicted = predict_test(model, assembled, split, frame, np.array(symbols)[inputs.codes])
+    dates, times = np.unique(_moments(frame["date"]), return_inverse=True)
+    prepared = replace(assembled.data, times=times, known_at=_known_at(dates, frame))
+    model.fit_windows(prepared, on_epoch=on_epoch)
+    symbols = np.array(job.symbols)[inputs.codes]
+    predicted = predict_test(model, assembled, split, frame, symbols)
     if predicted.empty:
         raise DataError("no window ends at a test row: give the test part more rows than a window")
     target = out / job.place
@@ -306,7 +364,7 @@ def schema_of(job: Job) -> Schema:
         [*job.feature_names, LAST_KNOWN_LABEL] if job.kind == "naive_last" else [*job.feature_names]
     )
     tells = bool(job.symbol_embedding)
-    return Schema(names, [LABEL], [], [table.symbol for table in job.tables] if tells else [])
+    return Schema(names, [LABEL], [], job.symbols if tells else [])
 
 
 def rows_of(frame: pd.DataFrame, codes: np.ndarray[Any, Any], feature_names: Sequence[str]) -> Rows:
@@ -395,12 +453,22 @@ def forecast(
 def _known_labels(
     frame: pd.DataFrame, is_test: np.ndarray[Any, Any], scaling: Scaling
 ) -> KnownLabels:
-    dates, known = (frame[name].to_numpy(dtype="datetime64[ns]") for name in ("date", KNOWN_AT))
-    # The first row by whose close the label is known; a label that never is lies beyond all rows.
-    known_at = np.searchsorted(dates, known, side="left").astype(np.int64)
-    known_at[np.isnat(known)] = len(frame)
+    known_at = _known_at(_moments(frame["date"]), frame)
     targets = scaling.scale_targets(frame[[LABEL]].to_numpy(dtype=np.float64))
     return KnownLabels(targets, np.arange(len(frame)), is_test, known_at)
+
+
+def _moments(dates: pd.Series) -> np.ndarray[Any, Any]:
+    return dates.to_numpy(dtype="datetime64[ns]")
+
+
+def _known_at(dates: np.ndarray[Any, Any], frame: pd.DataFrame) -> np.ndarray[Any, Any]:
+    """Return the number of the first of the dates by which each row's label is known."""
+    known = _moments(frame[KNOWN_AT])
+    found = np.searchsorted(dates, known, side="left").astype(np.int64)
+    # A label that is never known lies beyond all dates.
+    found[np.isnat(known)] = len(dates)
+    return found
 
 
 def _ends(scaling: Scaling | None, found: Predictions) -> dict[str, Any]:
@@ -432,8 +500,10 @@ def _metadata(
         "model": job.model,
         "kind": job.kind,
         "settings": job.settings,
-        "symbols": [table.symbol for table in job.tables],
+        "symbols": job.symbols,
         "is_panel": job.is_panel,
+        "balance": job.balance,
+        "left_out": job.left_out,
         "symbol_embedding": job.symbol_embedding,
         "fold": asdict(job.fold),
         "seed": job.seed,
@@ -452,10 +522,30 @@ def _metadata(
         },
         "scaling": None if scaling is None else scaling.to_dict(),
         "history": model.history_.to_dict(),
+        **_members(model),
         "metrics": _metrics(predicted),
         "packages": package_versions(),
         # Of the whole worker so far: a later job of it can only show as much or more.
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _members(model: Model) -> dict[str, Any]:
+    """Return what an ensemble's out-of-fold rows said of its members."""
+    if not isinstance(model, EnsembleRegressor):
+        return {}
+    fitted = model.require_fitted()
+    weighed = fitted.weighed[0]
+    names = [member.name for member in fitted.members]
+    return {
+        "ensemble": {
+            "weights": dict(zip(names, weighed.weights, strict=True)),
+            "errors": dict(zip(names, weighed.member_errors, strict=False)),
+            "mean_error": weighed.mean_error,
+            "own_error": weighed.own_error,
+            "effective_members": weighed.effective_members,
+            "correlation": weighed.correlation,
+        }
     }
 
 

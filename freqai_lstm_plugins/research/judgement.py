@@ -14,7 +14,7 @@ from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
 from freqai_lstm_plugins.research.findings import Trading, find
-from freqai_lstm_plugins.research.jobs import is_done
+from freqai_lstm_plugins.research.jobs import is_done, package_versions
 from freqai_lstm_plugins.research.market import Market, Rules, build_market
 from freqai_lstm_plugins.research.portfolio import Costs
 from freqai_lstm_plugins.research.portfolio import Plan as Positions
@@ -24,15 +24,21 @@ from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writi
 from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
+    from freqai_lstm_plugins.research.report import Section
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 
 
-def judge_run(started: Started) -> Path:
+def judge_run(started: Started, more: Sequence[Section] = ()) -> Path:
     """Write the report of what is done, unless the very same stands there already.
+
+    Args:
+        started: The run.
+        more: Parts of the page that it knows nothing of, such as those of a search.
 
     Returns:
         Path of the page.
@@ -42,7 +48,7 @@ def judge_run(started: Started) -> Path:
         MissingExtraError: A package of the extra `research` is not installed.
     """
     folder = started.out / REPORT_FOLDER
-    state = _state(started)
+    state = _state(started, more)
     page, written = folder / "report.html", folder / STATE_FILE
     if page.is_file() and written.is_file() and written.read_text(encoding="utf-8") == state:
         return page
@@ -55,17 +61,20 @@ def judge_run(started: Started) -> Path:
         trading=trading_of(experiment, started),
     )
     with writing_to(started.out):
-        page = write_report(Report(_run(started, table), findings), folder)
+        page = write_report(Report(_run(started, table), findings, tuple(more)), folder)
         write_text(folder / VERDICT_FILE, "\n".join(findings.verdicts) + "\n")
         write_text(written, state)
     return page
 
 
-def _state(started: Started) -> str:
-    """Return what a report is made of: experiment, headline, and which of the jobs are done."""
+def _state(started: Started, more: Sequence[Section]) -> str:
+    """Return what a report is made of: experiment, headline, how each job ended, and more."""
     done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
     experiment = started.experiment
-    content = json.dumps([experiment_hash(experiment), experiment.output.title, done])
+    known: list[Any] = [experiment_hash(experiment), experiment.output.title, done]
+    known += [started.failures.to_dict("records"), package_versions()]
+    known += [[part.name, *(figure.to_json() for _, figure in part.charts)] for part in more]
+    content = json.dumps(known)
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
 
 
@@ -105,7 +114,15 @@ def _count_tried(out: Path) -> int:
     """Return how many different models and settings were ever trained in the output folder."""
     known = [entry.metadata for entry in find_entries(out)]
     decisive = ("kind", "settings", "window", "is_panel", "symbol_embedding")
-    return len({json.dumps([one[name] for name in decisive], sort_keys=True) for one in known})
+    looked_at = [
+        [
+            *(one[name] for name in decisive),
+            one.get("balance", "candles"),
+            one.get("left_out") is not None,
+        ]
+        for one in known
+    ]
+    return len({json.dumps(values, sort_keys=True) for values in looked_at})
 
 
 def _run(started: Started, table: pd.DataFrame) -> Run:
@@ -126,6 +143,7 @@ def _run(started: Started, table: pd.DataFrame) -> Run:
         experiment=text,
         histories=_histories(entries),
         timings=_timings(entries),
+        ensembles=_ensembles(entries),
         purged=_purged(plan.purged),
         checks=summary(started.dataset.checked),
         failures=pd.concat([started.failures, _left_out(plan.left_out)], ignore_index=True),
@@ -137,10 +155,39 @@ def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for model, entry in entries:
         epochs = entry.metadata["history"]["epochs"]
-        if model not in found and len(epochs) > 1:
+        # Without validation there is no curve to look at.
+        if model not in found and len(epochs) > 1 and epochs[0]["valid_loss"] is not None:
             frame = pd.DataFrame(epochs).rename(columns={"number": "epoch"})
             found[model] = frame[["epoch", "train_loss", "valid_loss"]]
     return found
+
+
+def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
+    """Return what ensembles are made of fold by fold, means over symbols and seeds."""
+    rows = []
+    for model, entry in entries:
+        found = entry.metadata.get("ensemble")
+        if found is None:
+            continue
+        fold = entry.metadata["fold"]
+        own, mean = found["own_error"], found["mean_error"]
+        rows.append(
+            {
+                "model": model,
+                "fold": fold["number"],
+                "test_from": str(fold["test"]["first"])[:10],
+                "effective_members": found["effective_members"],
+                "error_correlation": found["correlation"],
+                "error_beside_mean": own / mean - 1 if own is not None and mean else None,
+                **{f"w_{name}": weight for name, weight in found["weights"].items()},
+            }
+        )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    numbers = table.columns.difference(["model", "fold", "test_from"])
+    table[numbers] = table[numbers].astype(float)
+    return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
 
 
 def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.research.checks import write_checks
 from freqai_lstm_plugins.research.dataset import Dataset, build_dataset
 from freqai_lstm_plugins.research.experiment import resolved, save_experiment
 from freqai_lstm_plugins.research.jobs import MODELS_FOLDER, Done, is_done, sweep
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
 
-DATA_FOLDER, FAILURES_FILE, EXPERIMENT_FILE = "data", "failures.json", "experiment.toml"
+DATA_FOLDER, CHECKS_FOLDER = "data", "checks"
+FAILURES_FILE, EXPERIMENT_FILE = "failures.json", "experiment.toml"
 IDENTITY_FILE = "identity.json"
 # What results of one folder have in common; models, seeds and costs may change from run to run.
 IDENTITY = ("data", "features", "label", "split")
@@ -85,6 +87,7 @@ def start(experiment: Experiment, out: Path) -> Started:
         plan = make_plan(experiment, dataset)
         # Last, so that an experiment that cannot run claims nothing: a slip can be mended.
         _claim(experiment, out)
+        write_checks(dataset.checked, out / CHECKS_FOLDER)
     n_done = sum(is_done(job, out) for job in plan.jobs)
     nothing = pd.DataFrame(columns=["job", "reason"])
     return Started(experiment, dataset, plan, out, n_done, nothing)

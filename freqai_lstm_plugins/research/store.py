@@ -16,7 +16,9 @@ from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.research.jobs import (
     METADATA_FILE,
     MODEL_FILE,
+    PANEL,
     PREDICTIONS_FILE,
+    WITHOUT,
     Job,
     forecast,
     in_label_units,
@@ -43,6 +45,13 @@ class Entry:
 
     folder: Path
     metadata: dict[str, Any]
+
+    @property
+    def subject(self) -> str:
+        """The symbol that was trained on, or that it was a panel."""
+        if self.metadata.get("left_out") is not None:
+            return f"{PANEL} {WITHOUT} {self.metadata['left_out']}"
+        return PANEL if self.metadata["is_panel"] else str(self.metadata["symbols"][0])
 
     @property
     def model_file(self) -> Path:
@@ -156,6 +165,8 @@ def reproduce(entry: Entry, out: Path) -> pd.DataFrame:
     is_test = frame["date"].between(pd.Timestamp(test["first"]), pd.Timestamp(test["last"]))
     wanted = has_window & is_test.to_numpy()
     symbols = np.array(known["symbols"])[codes]
+    if known.get("left_out") is not None:
+        wanted &= symbols == known["left_out"]
     point = forecast(load_model(entry.model_file), scaled, wanted, frame, symbols, scaling).point
     prediction = in_label_units(scaling, point)
     table = pd.DataFrame({"date": frame["date"], "symbol": symbols, "prediction": prediction})

@@ -19,7 +19,14 @@ from freqai_lstm_plugins.nets.cpu import bounded, callers_threads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["choose_device", "cpu_quota", "free_threads", "seeded", "torch_threads"]
+__all__ = [
+    "choose_device",
+    "cpu_quota",
+    "free_threads",
+    "require_device_name",
+    "seeded",
+    "torch_threads",
+]
 
 
 def choose_device(name: str) -> torch.device:
@@ -38,11 +45,23 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"device {name!r} cannot be used here ({reason}): set device to 'auto' or 'cpu'."
-        ) from error
+        raise _unusable(name, error) from error
     return device
+
+
+def require_device_name(name: str) -> None:
+    """Raise ConfigError where torch knows no device of that name, on whatever machine."""
+    try:
+        torch.device("cpu" if name == "auto" else name)
+    except RuntimeError as error:
+        raise _unusable(name, error) from error
+
+
+def _unusable(name: str, error: Exception) -> ConfigError:
+    reason = str(error).splitlines()[0]
+    return ConfigError(
+        f"device {name!r} cannot be used here ({reason}): set device to 'auto' or 'cpu'."
+    )
 
 
 def free_threads() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,6 +56,52 @@ def test_a_slip_in_the_experiment_claims_no_folder(folder, tmp_path):
     with pytest.raises(ConfigError, match="num_leaves"):
         start(experiment(folder, models={"lightgbm": {"num_leafs": 3}}), out)
     assert start(experiment(folder, **QUICK), out).n_left
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ({"lightgbm": {"num_leafs": 3}}, "Did you mean 'num_leaves'"),
+        (
+            {"lightgbm": {"num_leaves": 1 << 20}},
+            "lightgbm: num_leaves must be an integer from 2 to 131072",
+        ),
+        (
+            {"lightgbm": {"subsample": "half"}},
+            "lightgbm: subsample must be a number above 0",
+        ),
+        (
+            {"lightgbm": {"num_threads": 10**9}},
+            "lightgbm: num_threads must be an integer from 1",
+        ),
+        ({"lightgbm": {"window": "x"}}, "models.lightgbm: window = 'x' must be a whole number"),
+        ({"xgboost": {"window": 0}}, "models.xgboost: window = 0 must be a whole number"),
+        ({"naive_zero": {"window": 2.5}}, "models.naive_zero: window = 2.5 must be a whole"),
+        ({"ridge": {"window": 10**9}}, "fewer than 1000000000"),
+        ({"bad": {"kind": "ridge", "lags": [0, 9]}}, "models.bad: ridge: lag 9 lies outside wind"),
+        (
+            {"lightgbm": {"window": 3, "lags": [0, 3]}},
+            "models.lightgbm: lightgbm: lag 3 lies outside windows of 3 rows",
+        ),
+        ({"ridge": {"loss": "mae"}}, "models.ridge: ridge: loss must be"),
+        ({"ridge": {"interval": 0.999}}, "models.ridge: interval = 0.999 needs at least 999 val"),
+        ({"lstm": {"interval": 0.999}}, "models.lstm: interval = 0.999 needs at least 999 valid"),
+        ({"lstm": {"min_windows": 9999}}, "models.lstm: min_windows = 9999 asks for more"),
+        ({"lstm": {"device": "qpu"}}, "models.lstm: device 'qpu' cannot be used"),
+        ({"lstm": {"net": "gru"}}, "models.lstm: lstm: net = 'gru' is said elsewhere"),
+        (
+            {"ensemble": {"members": {"lstm": {"window": 9}}}},
+            "models.ensemble: ensemble: member 'lstm': lstm: window = 9 is said elsewhere",
+        ),
+        (
+            {"ensemble": {"members": {"ridge": {"lags": [9]}}}},
+            "models.ensemble: ridge: lag 9 lies outside windows of 5 rows",
+        ),
+    ],
+)
+def test_a_wrong_setting_stops_before_the_first_training(folder, tmp_path, models, message):
+    with pytest.raises((ConfigError, DataError), match=re.escape(message)):
+        start(experiment(folder, models=models), tmp_path)
 
 
 def test_symbols_that_no_fold_can_use_are_named_with_the_reason(tmp_path):

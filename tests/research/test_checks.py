@@ -299,8 +299,10 @@ def test_checks_are_saved_as_tables(tmp_path):
     frame.loc[20, "close"] = 0.0
     result = checked(frame)
     write_checks(result, tmp_path / "new")
-    assert len(pd.read_csv(tmp_path / "new" / "checks_rows.csv")) == len(result.found)
-    assert set(pd.read_csv(tmp_path / "new" / "checks.csv")["check"]) == checks_of(result)
+    assert len(pd.read_csv(tmp_path / "new" / "rows.csv")) == len(result.found)
+    assert set(pd.read_csv(tmp_path / "new" / "summary.csv")["check"]) == checks_of(result)
+    (line,) = (tmp_path / "new" / "missing.csv").read_text().splitlines()[1:]
+    assert line == "X,2024-01-29 00:00:00+00:00,not_positive; close_outside"
 
 
 def test_every_check_has_its_meaning():

@@ -23,7 +23,12 @@ from freqai_lstm_plugins.research.experiment import (
     with_overrides,
     write_template,
 )
-from freqai_lstm_plugins.research.experiment_schema import BASELINES, MODEL_KINDS, Experiment
+from freqai_lstm_plugins.research.experiment_schema import (
+    BASELINES,
+    MODEL_KINDS,
+    Experiment,
+    ModelSection,
+)
 
 SMALL = {"data": {"folder": "data"}, "models": {"lstm": {}}}
 
@@ -50,7 +55,7 @@ def test_the_template_names_every_key():
         if name != "models":
             lacking = [key for key in keys if f"{key} = " not in text]
             assert lacking == [], name
-    for key in ("kind", "scope", "symbol_embedding"):
+    for key in ModelSection.model_fields.keys() - {"settings"}:
         assert f"{key} = " in text
 
 

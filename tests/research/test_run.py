@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -129,19 +127,6 @@ def test_every_model_is_reproduced_from_its_file_bit_by_bit(done):
         pd.testing.assert_frame_equal(found, stored[["date", "symbol", "prediction"]])
 
 
-def test_a_fresh_process_reproduces_too(done):
-    entry = next(e for e in list_entries(done.out) if e.metadata["kind"] == "lightgbm")
-    code = (
-        "import sys\nfrom pathlib import Path\n"
-        "from freqai_lstm_plugins.research.store import read_entry, reproduce\n"
-        "entry = read_entry(Path(sys.argv[1]))\n"
-        "found = reproduce(entry, Path(sys.argv[2]))['prediction']\n"
-        "assert (found == entry.predictions()['prediction']).all()\n"
-    )
-    command = [sys.executable, "-c", code, str(entry.folder), str(done.out)]
-    assert subprocess.run(command, check=False).returncode == 0
-
-
 def test_metadata_say_what_was_trained_on(done):
     known = list_entries(done.out)[0].metadata
     rows = known["rows"]
@@ -182,26 +167,32 @@ def test_later_candles_change_no_earlier_result(folder, tmp_path):
 
 
 def test_a_job_that_fails_is_told_and_the_others_go_on(folder, tmp_path):
-    # More lags than the window has rows is found in the training only.
-    models = {"lightgbm": SMALL, "bad": {"kind": "ridge", "lags": [0, 9]}}
+    # The first fold has too few validation rows for such an interval, the second has enough.
+    models = {"lightgbm": SMALL, "bad": {"kind": "ridge", "interval": 0.98}}
     run = train(start(experiment(folder, models=models), tmp_path / "out"), workers=1)
-    assert len(run.failures) == 12
-    assert run.failures["job"].str.startswith("bad, ").all()
-    assert run.failures["reason"].str.contains("lag 9 lies outside windows of 5 rows").all()
+    assert set(run.failures["job"]) == {f"bad, {symbol}, fold 0, seed 1" for symbol in "ABCDEF"}
+    assert run.failures["reason"].str.contains("needs at least 49 validation rows").all()
     assert json.loads((tmp_path / "out" / "failures.json").read_text())[0]["job"].startswith("bad")
     page = judge_run(run).read_text(encoding="utf-8")
-    assert "lag 9 lies outside windows" in page
+    assert "needs at least 49 validation rows" in page
 
 
-def test_a_wrong_setting_stops_before_the_first_training(folder, tmp_path):
-    models = {"lightgbm": {"num_leafs": 3}}
-    with pytest.raises(ConfigError, match=r"models\.lightgbm: .*Did you mean 'num_leaves'"):
-        start(experiment(folder, models=models), tmp_path)
+def test_a_job_that_fails_for_another_reason_is_another_page(folder, tmp_path, monkeypatch):
+    asked = experiment(folder, data={"folder": str(folder), "symbols": ["A", "B"]})
+    real = jobs_module.save_model
 
+    def failing(reason):
+        def save(model, path):
+            if model.kind == "lightgbm":
+                raise RuntimeError(reason)
+            real(model, path)
 
-def test_a_share_that_is_no_number_is_a_wrong_setting(folder, tmp_path):
-    with pytest.raises(ConfigError, match=r"models\.lightgbm: .*subsample"):
-        start(experiment(folder, models={"lightgbm": {"subsample": "half"}}), tmp_path)
+        monkeypatch.setattr(jobs_module, "save_model", save)
+        run = train(start(asked, tmp_path), workers=1)
+        return judge_run(run).read_text(encoding="utf-8")
+
+    assert "too hot" in failing("too hot")
+    assert "too cold" in failing("too cold")
 
 
 def test_every_kind_that_an_experiment_may_name_can_be_made():
@@ -302,6 +293,16 @@ def test_the_report_says_what_beats_what(done):
     # The same results need no second page.
     assert judge_run(done) == page
     assert page.stat().st_mtime_ns == written
+
+
+def test_a_run_without_validation_is_judged(folder, tmp_path):
+    split = {"folds": 1, "test_bars": 60, "valid_fraction": 0.0}
+    data = {"folder": str(folder), "symbols": ["A"]}
+    models = {"lightgbm": SMALL, "lstm": {"hidden_size": 4, "num_layers": 1, "max_epochs": 2}}
+    asked = experiment(folder, data=data, models=models, split=split, portfolio={"k": 1})
+    run = train(start(asked, tmp_path), workers=1)
+    assert run.failures.empty
+    assert "Training curves" not in judge_run(run).read_text(encoding="utf-8")
 
 
 def test_another_headline_is_another_page(done, folder):

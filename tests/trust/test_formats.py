@@ -36,4 +36,4 @@ def test_there_is_a_small_file_of_each_format():
 def test_there_is_a_file_of_each_kind_of_model():
     """Catches a kind whose files nobody watches."""
     kinds = {path.stem.removeprefix("format-3-") for path in FILES if "-3-" in path.stem}
-    assert kinds == {"alstm", "classifier", "interval", "lstm", "panel", "tft"}
+    assert kinds == {"alstm", "classifier", "ensemble", "interval", "lstm", "panel", "tft"}

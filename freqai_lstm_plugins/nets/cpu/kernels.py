@@ -77,6 +77,7 @@ class Kernel:
         self._compiled.compile(self.signature)
 
     def __call__(self, *arrays: Any) -> None:
+        """Run over C-ordered arrays of the signature's types; results go into the last of them."""
         self._compiled(*arrays)
 
 

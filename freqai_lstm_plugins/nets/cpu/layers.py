@@ -1,4 +1,4 @@
-"""Stacked LSTM and GRU layers by compiled steps, in parts of a batch that run beside each other.
+"""Stacked LSTM and GRU layers by steps of our own, in parts of a batch that run beside each other.
 
 Everything is time first: states (W, B, H). See `cells` for weights and gates.
 """
@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from freqai_lstm_plugins.data.arrays import chunks
 from freqai_lstm_plugins.data.windows import RowWindows
 from freqai_lstm_plugins.nets.cpu.cells import Cell, StepTape, SumGradients, Weights
+from freqai_lstm_plugins.nets.cpu.compiled import runs_compiled
 from freqai_lstm_plugins.nets.cpu.memory import Memory, current_memory
 from freqai_lstm_plugins.nets.cpu.threads import in_threads, n_workers
 
@@ -40,6 +41,7 @@ class LayerTape(NamedTuple):
     steps: StepTape
 
     def tensors(self) -> Iterator[Tensor]:
+        """Yield all that is kept, which may go back to the memory once the gradients are there."""
         yield from (self.inputs, self.states, *self.steps)
 
 
@@ -204,11 +206,21 @@ def all_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
     """Run stacked layers and keep nothing for gradients: x (B, W, F) -> states (W, B, H)."""
     batch, n_steps, _ = x.shape
     found = x.new_empty(n_steps, batch, layers[-1].size)
-    for block in _blocks(batch, n_steps, layers):
+    # torch shares each product among its threads: cut into blocks, it would have other round-off.
+    is_cut = runs_compiled(cell.name)
+    for block in _blocks(batch, n_steps, layers) if is_cut else (slice(None),):
         memory = current_memory().borrow()
         found[:, block] = _run_layers(cell, x[block].transpose(0, 1), layers, memory)
         memory.give_back()
     return found
+
+
+def first_states(cell: Cell, windows: RowWindows, weights: Weights, memory: Memory) -> Tensor:
+    """Run the first layer over windows, each of whose rows is projected once: (W, B, H)."""
+    rows, ends, window = windows
+    first = int(ends.min()) - window + 1
+    sums = cell.project(rows[first : int(ends.max()) + 1], weights, memory)
+    return cell.states(sums, ends - (first + window - 1), 1, weights, window, memory)
 
 
 def last_states_over_rows(cell: Cell, windows: RowWindows, layers: Sequence[Weights]) -> Tensor:
@@ -221,10 +233,7 @@ def last_states_over_rows(cell: Cell, windows: RowWindows, layers: Sequence[Weig
     found = rows.new_empty(len(ends), layers[-1].size)
     for block in _blocks(len(ends), window, layers):
         memory = current_memory().borrow()
-        first = int(ends[block].min()) - window + 1
-        sums = cell.project(rows[first : int(ends[block].max()) + 1], layers[0], memory)
-        starts = ends[block] - (first + window - 1)
-        states = cell.states(sums, starts, 1, layers[0], window, memory)
+        states = first_states(cell, RowWindows(rows, ends[block], window), layers[0], memory)
         found[block] = _run_layers(cell, states, layers[1:], memory)[-1]
         memory.give_back()
     return found
