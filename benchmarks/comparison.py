@@ -15,12 +15,21 @@ from freqai_lstm_plugins.research.started import start, train
 
 
 def comparison(
-    folder: Path, symbols: int, bars: int, folds: int, models: dict[str, Any]
+    folder: Path,
+    symbols: int,
+    bars: int,
+    folds: int,
+    models: dict[str, Any],
+    *,
+    momentum: float = 0.0,
 ) -> Experiment:
-    """Return an experiment on made-up candles, which are written."""
+    """Return an experiment on made-up candles, which are written.
+
+    With momentum a return repeats that share of the one before.
+    """
     folder.mkdir()
     for number in range(symbols):
-        _made_up_candles(bars, number).to_parquet(folder / f"S{number:02d}.parquet")
+        _made_up_candles(bars, number, momentum).to_parquet(folder / f"S{number:02d}.parquet")
     values = {
         "seeds": [1],
         "data": {"folder": str(folder)},
@@ -31,9 +40,12 @@ def comparison(
     return parse_experiment(values)
 
 
-def _made_up_candles(bars: int, seed: int) -> pd.DataFrame:
+def _made_up_candles(bars: int, seed: int, momentum: float) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    close = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal(bars)))
+    steps = 0.01 * rng.standard_normal(bars)
+    for row in range(1, bars):
+        steps[row] += momentum * steps[row - 1]
+    close = 100 * np.exp(np.cumsum(steps))
     opened = np.concatenate([[100], close[:-1]])
     return pd.DataFrame(
         {

@@ -66,7 +66,7 @@ def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show log lines, and a traceback on an error.")
     ] = False,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback has answered and left before.
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,

@@ -144,12 +144,18 @@ class TrainConfig:
         batch_size: Windows a step. Fewer windows than that make one smaller batch.
         patience: Epochs without a better validation loss before training stops; 0 never stops
             early. The best weights are restored in any case.
+        monitor: What the best epoch, `patience` and `plateau` go by on the validation windows:
+            `loss`, or `rank_correlation`, Spearman's of forecasts with targets, which is what a
+            choice among forecasts lives on. Without validation windows nothing does.
+        ema_decay: Share that each step keeps of an exponential moving average of the weights, such
+            as 0.99, which is then what is validated and kept; 0 averages nothing.
         gradient_clip: Largest norm of the gradient; 0 does not clip.
         lr_schedule: `plateau` halves the rate after `patience // 3` epochs without progress,
             `cosine` lowers it to 0 over `max_epochs`, `none` keeps it.
         supervision: `exact` trains on single windows. `dense` trains on sequences of up to 2W - 1
             rows with a target at each of the last W steps, which costs about a tenth a target; a
             step then sees from W to 2W - 1 rows. Predictions come from exact windows either way.
+            `auto` is `dense` for nets that can serve it, else `exact`.
         loss: What training makes small. `mse`, `mae`, `huber` (squared up to one standard deviation
             of the targets, linear beyond) and `quantile` (pinball loss of the median and of two
             quantiles around it) for numbers, `cross_entropy` for classes. `auto` takes
@@ -173,7 +179,9 @@ class TrainConfig:
     patience: int = setting(15, "an integer of at least 0", at_least(0))
     gradient_clip: float = setting(1.0, "a number of at least 0", at_least(0))
     lr_schedule: Literal["plateau", "cosine", "none"] = setting("plateau", "", lambda v: True)
-    supervision: Literal["exact", "dense"] = setting("exact", "", lambda v: True)
+    monitor: Literal["loss", "rank_correlation"] = setting("loss", "", lambda v: True)
+    ema_decay: float = setting(0.0, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
+    supervision: Literal["exact", "dense", "auto"] = setting("exact", "", lambda v: True)
     loss: Literal["auto", "mse", "mae", "huber", "quantile", "cross_entropy"] = setting(
         "auto", "", lambda v: True
     )

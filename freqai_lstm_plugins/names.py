@@ -17,6 +17,9 @@ CONFIG_NAME = "config-lea.json"
 ENSEMBLE_CONFIG_NAME = "config-lea-ensemble.json"
 """The same config with a model of several members."""
 
+PANEL_NAME = "panel"
+"""Stands in the names of files and folders of a net for all pairs, where else the coin does."""
+
 MODEL_SUFFIX = "_model.zip"
 """How FreqAI ends the names of the model files that it saves."""
 
@@ -54,8 +57,20 @@ def closest(name: object, known: Iterable[str]) -> str:
     >>> closest("lightgmb", ["lightgbm", "xgboost"])
     " Did you mean 'lightgbm'?"
     """
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    meant = nearest(name, known)
+    return "" if meant is None else f" Did you mean {meant!r}?"
+
+
+def nearest(name: object, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known name that is most like one that may be misspelt, or None.
+
+    Args:
+        name: What was given.
+        known: Names that it may have been meant for.
+        likeness: Least share of letters in common, from 0 to 1; high where names that nobody knows
+            are allowed too.
+    """
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1, likeness)), None)
 
 
 def separated(text: str) -> list[str]:

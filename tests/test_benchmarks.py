@@ -103,6 +103,29 @@ def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     require_sound(dataclasses.replace(row, ratios=row.ratios[:1]))
 
 
+def test_the_row_of_ensembles_gives_finite_positive_ratios(monkeypatch):
+    pytest.importorskip("lightgbm")
+    monkeypatch.setattr(peak, "is_measurable", lambda: True)
+    monkeypatch.setattr(peak, "in_child", lambda action, **_: peak.Peak(1000, 0.1))
+    row = ROWS["ensemble"](dataclasses.replace(TINY, window=6, ensemble=QUICK.ensemble))
+    require_sound(row)
+    assert {ratio.goal for ratio in row.ratios} == {
+        "at most 1.1",
+        "at most 3.3",
+        "at most 1.05",
+        "at most 1.2",
+        "1",
+    }
+
+
+@pytest.mark.slow
+def test_the_row_of_searches_gives_finite_positive_ratios():
+    pytest.importorskip("optuna")
+    row = ROWS["tune"](QUICK)
+    require_sound(row)
+    assert len(row.notes) == 2
+
+
 def test_the_row_of_alpha158_has_a_page_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(peak, "in_child", lambda action, rows: peak.Peak(3000 * rows, 0.1))
     monkeypatch.setattr(alpha158, "GOLDEN", tmp_path)
@@ -227,7 +250,7 @@ def a_market(tmp_path, monkeypatch):
 
 def test_forecasts_on_candles_are_compared_by_pair(a_market):
     row = ROWS["supervision"](TINY)
-    assert "| A_USDT |" in row.notes[0]
+    assert "| A/USDT |" in row.notes[0]
     assert "over 4 pairs and folds" in row.notes[1]
 
 
@@ -237,8 +260,8 @@ def test_coverage_is_shown_in_all_and_by_pair(a_market):
     # Two timeframes, two labels, three intervals.
     assert len(summary.splitlines()) == 2 + 2 * 2 * 3
     assert "standard error over 2 folds" in errors
-    assert "| B_USDT | return |" in hourly
-    assert "| B_USDT |" not in quick
+    assert "| B/USDT | return |" in hourly
+    assert "| B/USDT |" not in quick
     for _, spread, _ in row.absolute:
         assert 0 <= spread.low <= spread.median <= spread.high <= 1
     assert "nan" not in "".join(row.notes)

@@ -48,7 +48,7 @@ def job_progress(n_jobs: int) -> Iterator[OnDone | None]:
 def _lines(n_jobs: int) -> OnDone:
     n_done = 0
 
-    def on_done(done: object) -> None:
+    def on_done(_done: object) -> None:
         nonlocal n_done
         n_done += 1
         if n_done == n_jobs or n_done % max(n_jobs // 10, 1) == 0:

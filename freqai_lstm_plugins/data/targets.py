@@ -39,7 +39,11 @@ class Targets:
 TargetReader = Callable[[Any, Inputs, list[list[Any]]], Targets]
 
 
-def read_numbers(y: Any, inputs: Inputs, classes: list[list[Any]]) -> Targets:
+def read_numbers(
+    y: Any,
+    inputs: Inputs,
+    classes: list[list[Any]],  # noqa: ARG001 - a `TargetReader`
+) -> Targets:
     """Read targets that are numbers; they have no classes, whatever is known.
 
     Raises:

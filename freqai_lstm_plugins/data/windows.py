@@ -49,6 +49,20 @@ def window_ends(usable: BoolArray, window: int, follows: BoolArray | None = None
     return run_lengths(usable, follows) >= window
 
 
+def rows_held(ends: BoolArray, window: int) -> BoolArray:
+    """Tell which rows the windows hold that end at `ends` (N,): (N,).
+
+    Training rows are those that training windows hold: what is learned of features, such as how to
+    scale them, is learned of these.
+
+    >>> rows_held(np.array([False, False, True, False, False, False, True]), 2)
+    array([False,  True,  True, False, False,  True,  True])
+    """
+    # A row is held by the windows that end at it or at one of the W - 1 rows after it.
+    n_before = np.concatenate([[0], np.cumsum(ends), np.full(window - 1, ends.sum())])
+    return n_before[window:] > n_before[: len(ends)]
+
+
 def consecutive_in_time(times: npt.NDArray[np.datetime64], step: np.timedelta64) -> BoolArray:
     """Tell which rows come exactly one `step` after the row before them; the first never does.
 
@@ -116,6 +130,8 @@ class WindowSet:
         targets: (M, K) float32 target of each window.
         weights: (M,) float32 weight of each window's loss, of mean 1.
         window: W, rows a window.
+        mean_weight: What the mean of the weights was; two sets are weighed against each other by
+            `weights` times this.
     """
 
     rows: Tensor
@@ -123,6 +139,7 @@ class WindowSet:
     targets: Tensor
     weights: Tensor
     window: int
+    mean_weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -135,6 +152,7 @@ class WindowSet:
             self.targets.to(device),
             self.weights.to(device),
             self.window,
+            self.mean_weight,
         )
 
 
@@ -211,19 +229,21 @@ def build_window_set(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise DataError("Sample weights must be finite and at least 0; some are negative or NaN.")
     ends = np.flatnonzero(has_window & finite_rows(targets) & (weights > 0))
+    relative, mean = _of_mean_one(weights[ends])
     return WindowSet(
         rows=rows,
         ends=torch.from_numpy(ends),
         targets=torch.from_numpy(to_float32(targets[ends])),
-        weights=torch.from_numpy(to_float32(_of_mean_one(weights[ends]))),
+        weights=torch.from_numpy(to_float32(relative)),
         window=window,
+        mean_weight=mean,
     )
 
 
-def _of_mean_one(weights: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Scale weights so that float32 holds them, however large or small their unit is."""
+def _of_mean_one(weights: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.float64], float]:
+    """Scale weights so that float32 holds them, whatever their unit; return their mean as well."""
     if not len(weights):
-        return np.asarray(weights, dtype=np.float64)
+        return np.asarray(weights, dtype=np.float64), 1.0
     # First by the largest, since a sum of large ones may be infinite.
     relative = np.asarray(weights, dtype=np.float64) / weights.max()
-    return relative / relative.mean()
+    return relative / relative.mean(), float(weights.max() * relative.mean())

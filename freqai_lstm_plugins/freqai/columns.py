@@ -102,6 +102,16 @@ def answer_columns(stored: pd.DataFrame, extra_returns: Mapping[str, Any]) -> li
     return [name for name in names if name not in beside and not name.startswith("%%")]
 
 
+def without_pair(name: str, pair: str) -> str:
+    """Leave a pair out of the name of its feature, where FreqAI has put it.
+
+    >>> without_pair("%-return_BTC/USDT_5m", "BTC/USDT")
+    '%-return_5m'
+    """
+    # FreqAI takes colons out of the names of columns.
+    return name.replace(f"_{pair.replace(':', '')}_", "_") if name.startswith("%") else name
+
+
 def holds_no_prediction(stored: pd.DataFrame) -> bool:
     """Tell whether stored predictions are the zeros that stand for a training that failed.
 

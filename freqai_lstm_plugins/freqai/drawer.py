@@ -12,27 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import rapidjson
-from datasieve.pipeline import Pipeline
-from freqtrade.freqai.data_drawer import (
-    FEATURE_PIPELINE,
-    LABEL_PIPELINE,
-    METADATA,
-    METADATA_NUMBER_MODE,
-    FreqaiDataDrawer,
-)
+from freqtrade.freqai.data_drawer import FreqaiDataDrawer
 
-from freqai_lstm_plugins.checkpoint import read_checkpoint
-from freqai_lstm_plugins.errors import NotACheckpointError
 from freqai_lstm_plugins.files import replacing, write_text
-from freqai_lstm_plugins.freqai.sidecar import part_of, require_unchanged, write_hashes
-from freqai_lstm_plugins.models.registry import from_checkpoint
+from freqai_lstm_plugins.freqai.sidecar import write_hashes
+from freqai_lstm_plugins.freqai.stored import read_model, why_unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import pandas as pd
     from freqtrade.configuration import TimeRange
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+    from freqtrade.strategy.interface import IStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +36,12 @@ class DurableDataDrawer(FreqaiDataDrawer):
         full_path: Folder of the identifier.
         config: freqtrade's config.
         extra_columns: Tells from the labels which columns predictions have beside them.
+
+    Attributes:
+        nets: The net for many pairs that was read last, by the stem of its file.
     """
+
+    model_dictionary: dict[str, Any]
 
     def __init__(
         self,
@@ -54,6 +51,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
     ) -> None:
         super().__init__(full_path, config)
         self.extra_columns = extra_columns
+        self.nets: dict[Path, Any] = {}
 
     @classmethod
     def taking_over(
@@ -63,6 +61,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         made = cls.__new__(cls)
         made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
+        made.nets = {}
         return made
 
     def return_null_values_to_strategy(
@@ -80,26 +79,56 @@ class DurableDataDrawer(FreqaiDataDrawer):
         The trading loop may look up model and pipelines while the training thread replaces them;
         carried by the model, they always belong together.
         """
+        if "panel" in dk.data:
+            # Its files were written with those of all pairs.
+            self.swap({coin: model}, self.pair_dict[coin]["trained_timestamp"])
+            return
         # A column of the whole training frame, which nothing reads again.
         dk.data.pop("filter_drop_index_training", None)
         model.companion = (dk.data, dk.feature_pipeline, dk.label_pipeline)
         super().save_data(model, coin, dk)
         write_hashes(Path(dk.data_path) / dk.model_filename)
 
+    def swap(self, models: dict[str, Any], trained: int, leaving: Iterable[str] = ()) -> None:
+        """Let pairs predict by new models, all from one moment on, and save which they are.
+
+        Args:
+            models: For each pair its model, with metadata and pipelines.
+            trained: When the training was, for `trained_timestamp`.
+            leaving: Pairs whose models are dropped.
+        """
+        kept = {p: m for p, m in self.model_dictionary.items() if p not in set(leaving)}
+        self.model_dictionary = {**kept, **models}
+        entries = {}
+        for pair, model in models.items():
+            metadata = model.companion[0]
+            entries[pair] = {
+                **self.empty_pair_dict,
+                "model_filename": metadata["model_filename"],
+                "data_path": metadata["data_path"],
+                "trained_timestamp": trained,
+            }
+        entries |= {pair: self.empty_pair_dict.copy() for pair in leaving}
+        # In place, since the trading loop adds pairs.
+        self.pair_dict.update(entries)
+        self.save_drawer_to_disk()
+
     def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
         """Load a model with its own pipelines, from memory in live mode, else from disk.
 
         freqtrade's own loader would execute what a damaged or foreign model file holds.
         """
-        entry = self.pair_dict[coin]
-        if not entry["model_filename"]:
-            return None
         if dk.live:
+            entry = self.pair_dict[coin]
+            if not entry["model_filename"]:
+                return None
             dk.model_filename, dk.data_path = entry["model_filename"], Path(entry["data_path"])
         # In a backtest what is in memory is of another slice, whichever was trained last.
         model: Any = self.model_dictionary.get(coin) if dk.live else None
         if model is None:
-            model = _read_model(Path(dk.data_path) / dk.model_filename)
+            model = read_model(Path(dk.data_path) / dk.model_filename, self.nets)
+            # A training may just have brought a newer one.
+            model = self.model_dictionary.setdefault(coin, model) if dk.live else model
             self.model_dictionary[coin] = model
         dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
         dk.training_features_list = dk.data["training_features_list"]
@@ -119,7 +148,9 @@ class DurableDataDrawer(FreqaiDataDrawer):
         for pair, entry in self.pair_dict.items():
             if not entry["model_filename"]:
                 continue
-            reason = why_unusable(Path(entry["data_path"]) / entry["model_filename"], require)
+            reason = why_unusable(
+                Path(entry["data_path"]) / entry["model_filename"], require, self.nets
+            )
             if reason is not None:
                 logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
                 self.pair_dict[pair] = self.empty_pair_dict.copy()
@@ -137,6 +168,23 @@ class DurableDataDrawer(FreqaiDataDrawer):
             for timeframe, frame in frames.items():
                 if not frame.empty:
                     frames[timeframe] = frame.assign(date=frame["date"].dt.tz_convert(UTC))
+
+    def update_historic_data(self, strategy: IStrategy, dk: FreqaiDataKitchen) -> None:
+        """Append new candles, of a pair that has come to the whitelist since the start too.
+
+        freqtrade would ask for candles of such a pair that it never loaded.
+        """
+        if dk.pair not in dk.all_pairs:
+            dk.all_pairs.append(dk.pair)
+        timeframes = self.freqai_info["feature_parameters"]["include_timeframes"]
+        for pair in dk.all_pairs:
+            frames = self.historic_data.get(pair, {})
+            missing = [name for name in timeframes if name not in frames or frames[name].empty]
+            if missing:
+                found = {name: strategy.dp.get_pair_dataframe(pair, name) for name in missing}
+                with self.history_lock:
+                    self.historic_data[pair] = {**frames, **found}
+        super().update_historic_data(strategy, dk)
 
     def save_drawer_to_disk(self) -> None:
         """Save which model each pair uses."""
@@ -163,55 +211,3 @@ class DurableDataDrawer(FreqaiDataDrawer):
     def _json(self, value: Any) -> str:
         text: str = rapidjson.dumps(value, default=self.np_encoder, number_mode=rapidjson.NM_NATIVE)
         return text
-
-
-def why_unusable(stem: Path, require: Callable[[Any], object] = lambda model: None) -> str | None:
-    """Return why a saved model cannot be used, or None where it can.
-
-    Args:
-        stem: Folder of the model, and the name that its files begin with.
-        require: Raises where a model that can be read is none that can be used.
-    """
-    try:
-        require(_read_model(stem))
-    # A pickle that is damaged, or of other packages, may raise anything.
-    except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return None
-
-
-def _read_model(stem: Path) -> Any:
-    """Read a model of ours with its metadata and pipelines, which freqtrade wrote."""
-    require_unchanged(stem)
-    model: Any = from_checkpoint(read_checkpoint(part_of(stem, "model.zip")))
-    pipelines = [_read_pipeline(part_of(stem, f"{part}.pkl")) for part in _PIPELINES]
-    model.companion = (read_metadata(stem), *pipelines)
-    return model
-
-
-_PIPELINES = (FEATURE_PIPELINE, LABEL_PIPELINE)
-
-
-def read_metadata(stem: Path) -> dict[str, Any]:
-    """Read what freqtrade keeps of a training.
-
-    Raises:
-        NotACheckpointError: The names of features or labels are missing.
-        OSError: There is no such file.
-        ValueError: The file is no JSON.
-    """
-    path = part_of(stem, f"{METADATA}.json")
-    with path.open("r") as text:
-        metadata: Any = rapidjson.load(text, number_mode=METADATA_NUMBER_MODE)
-    for key in ("training_features_list", "label_list"):
-        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), list):
-            raise NotACheckpointError(f"{path} is damaged: it holds no {key}.")
-    return metadata
-
-
-def _read_pipeline(path: Path) -> Pipeline:
-    with path.open("rb") as stream:
-        pipeline = cloudpickle.load(stream)
-    if not isinstance(pipeline, Pipeline):
-        raise NotACheckpointError(f"{path} is damaged: it holds a {type(pipeline).__name__}.")
-    return pipeline

@@ -15,7 +15,7 @@ from freqtrade.misc import pair_to_filename
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.files import replacing
-from freqai_lstm_plugins.freqai.columns import refuse_unsound_columns
+from freqai_lstm_plugins.freqai.columns import refuse_unsound_columns, without_pair
 from freqai_lstm_plugins.freqai.offline import (
     choose_span,
     host_errors,
@@ -115,7 +115,7 @@ def _labelled(
     refuse_unsound_columns(pair, frame.columns, kitchen.label_list, [])
     columns = ["date", *CANDLE, *kitchen.training_features_list, *kitchen.label_list]
     frame = frame.loc[frame["date"] >= span.first, columns].reset_index(drop=True)
-    frame = frame.rename(columns={name: _without_pair(name, pair) for name in columns})
+    frame = frame.rename(columns={name: without_pair(name, pair) for name in columns})
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise DataError(
@@ -123,11 +123,6 @@ def _labelled(
             f"names. Rename one of them."
         )
     return frame, list(strategy.freqai.class_names)
-
-
-def _without_pair(name: str, pair: str) -> str:
-    # FreqAI takes colons out of the names of columns.
-    return name.replace(f"_{pair.replace(':', '')}_", "_") if name.startswith("%") else name
 
 
 def _write(

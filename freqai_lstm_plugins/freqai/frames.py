@@ -28,7 +28,8 @@ class ScaledRows:
 
     Attributes:
         frame: (N, F) scaled features. A row that had a NaN or an infinity holds made-up numbers.
-        values: (N, F) the same as float32, which nets compute in.
+        values: (N, F) the same as float32, which nets compute in; (N, F + 1) for a net that is told
+            the pair, whose number stands last.
         is_usable: (N,) whether a row has all its features, and so may stand in a window.
         has_window: (N,) whether a full window of usable rows ends there.
         is_inlier: (N,) whether the pipeline's outlier detectors let the row itself pass.
@@ -64,7 +65,8 @@ def scale_rows(
         window: W.
         filled_candles: `break` or `keep`, as for `full_windows`.
     """
-    values = _feature_values(frame, dk.training_features_list, dk.pair)
+    panel = dk.data.get("panel", {})
+    values = _feature_values(frame, panel.get("sources", dk.training_features_list), dk.pair)
     is_finite = np.isfinite(values)
     known = is_finite.all(axis=1)
     # Pipelines refuse NaN. As an array, since names were compared before, and are slow to compare.
@@ -74,6 +76,8 @@ def scale_rows(
     rows = to_float32(scaled.to_numpy())
     usable = known & finite_rows(rows)
     ends = full_windows(frame, usable, window, dk.config["timeframe"], filled_candles)
+    if panel.get("symbol") is not None:
+        rows = np.column_stack([rows, np.full(len(rows), panel["symbol"], dtype=np.float32)])
     return ScaledRows(scaled, rows, usable, ends, np.asarray(inliers) == 1)
 
 

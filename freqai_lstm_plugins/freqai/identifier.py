@@ -76,6 +76,13 @@ def fingerprint(
         "continual_learning": freqai.get("continual_learning", False),
         SOURCES: dict(sources or {}),
     }
+    if settings.panel is not None:
+        chosen = dataclasses.asdict(settings.panel)
+        # The order of pairs changes nothing.
+        chosen["pairs"] = (
+            chosen["pairs"] if settings.panel.is_whitelist else sorted(chosen["pairs"])
+        )
+        flat |= {f"panel.{key}": value for key, value in chosen.items()}
     plain: dict[str, Any] = json.loads(json.dumps(flat, default=str))
     return plain
 

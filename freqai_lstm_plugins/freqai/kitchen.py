@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
+from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.files import replacing
 from freqai_lstm_plugins.freqai.columns import holds_no_prediction
-from freqai_lstm_plugins.freqai.drawer import read_metadata
+from freqai_lstm_plugins.freqai.stored import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,9 +34,16 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         labelled: In a bot, the frame whose labels were found last.
         check_labels: Called with a frame once its labels are known, and raises where they are
             unsound.
-        check_stored: Called with stored predictions before they are used, and raises where they
-            are of other labels.
+        check_stored: Called with stored predictions and metadata before they are used, and raises
+            where they are of other labels.
+        folder_name: What stands in the folder's name in place of the coin, where pairs share one.
+        cut: Time at which the test split begins; None for no test split.
+        splits_by_time: Whether `cut` says where to split, and not a fraction of the rows.
+        populated: Called with candles; returns them with features where those are known already.
     """
+
+    config: dict[str, Any]
+    freqai_config: dict[str, Any]
 
     def __init__(self, config: dict[str, Any], live: bool, pair: str, n_context: int) -> None:
         super().__init__(config, live, pair)
@@ -45,7 +53,17 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         self.labelled = pd.DataFrame()
         self._given_columns: list[str] | None = None
         self.check_labels: Callable[[pd.DataFrame], None] = lambda frame: None
-        self.check_stored: Callable[[pd.DataFrame], None] = lambda stored: None
+        self.check_stored: Callable[[pd.DataFrame, dict[str, Any]], None] = lambda s, m: None
+        self.folder_name: str | None = None
+        self.cut: pd.Timestamp | None = None
+        self.splits_by_time = False
+        self.populated: Callable[[pd.DataFrame], pd.DataFrame | None] = lambda candles: None
+
+    def set_new_model_names(self, pair: str, timestamp_id: int) -> None:
+        """Set folder and name of a model, in a folder of all pairs where they share one."""
+        super().set_new_model_names(pair, timestamp_id)
+        if self.folder_name is not None:
+            self.data_path = Path(self.full_path) / f"sub-train-{self.folder_name}_{timestamp_id}"
 
     def use_strategy_to_populate_indicators(
         self,
@@ -65,6 +83,9 @@ class SequenceDataKitchen(FreqaiDataKitchen):
             if self._given_columns is None:
                 self._given_columns = list(prediction_dataframe.columns)
             prediction_dataframe = prediction_dataframe[self._given_columns]
+            known = self.populated(prediction_dataframe)
+            if known is not None:
+                return known
         return super().use_strategy_to_populate_indicators(
             strategy, corr_dataframes, base_dataframes, pair, prediction_dataframe, do_corr_pairs
         )
@@ -75,6 +96,48 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         if self.live:
             self.labelled = dataframe
         self.check_labels(dataframe)
+
+    def make_train_test_datasets(
+        self, filtered_dataframe: pd.DataFrame, labels: pd.DataFrame
+    ) -> dict[Any, Any]:
+        """Split rows as the config says, or where all pairs are split at one moment, there."""
+        if not self.splits_by_time:
+            return super().make_train_test_datasets(filtered_dataframe, labels)
+        n_late = 0 if self.cut is None else int((self.train_dates >= self.cut).sum())
+        given = self.freqai_config
+        parameters = {**given["data_split_parameters"], "test_size": self._test_rows(n_late)}
+        parameters.pop("train_size", None)
+        changed = {**given, "data_split_parameters": parameters}
+        whole = self.config
+        # freqtrade reads the split from both, and this kitchen's alone is another.
+        self.freqai_config, self.config = changed, {**whole, "freqai": changed}
+        try:
+            return super().make_train_test_datasets(filtered_dataframe, labels)
+        finally:
+            self.freqai_config, self.config = given, whole
+
+    def _test_rows(self, n_late: int) -> int:
+        """Return how many of the last rows scikit-learn is to cut off.
+
+        Raises:
+            DataError: No row is left to train on.
+        """
+        is_reversed = self.freqai_config["feature_parameters"].get("reverse_train_test_order")
+        n_rows = len(self.train_dates)
+        n_train = n_late if is_reversed and self.cut is not None else n_rows - n_late
+        if not n_train or (is_reversed and n_late == n_rows):
+            raise DataError(
+                f"{self.pair}: none of its {n_rows} candles with features and a label lies in the "
+                f"training part, which all pairs share and which {self.cut} bounds."
+            )
+        return n_late
+
+    def forget_frames(self) -> None:
+        """Drop the frames of a training, which nothing reads again once its windows are made."""
+        self.data_dictionary: dict[str, Any] = {}
+        self.labelled, self.train_dates = pd.DataFrame(), pd.Series()
+        # A column of the whole training frame.
+        self.data.pop("filter_drop_index_training", None)
 
     def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:
         """Cut a slice out of `df`; in a backtest, remember the rows before it."""
@@ -97,7 +160,7 @@ class SequenceDataKitchen(FreqaiDataKitchen):
             if not super().check_if_backtest_prediction_is_valid(len_backtest_df):
                 return False
             stored = self.get_backtesting_prediction()
-            read_metadata(Path(self.data_path) / self.model_filename)
+            metadata = read_metadata(Path(self.data_path) / self.model_filename)
         # Damaged files of either kind may raise anything.
         except Exception as error:
             logger.warning(
@@ -111,7 +174,7 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         if holds_no_prediction(stored):
             logger.info("%s: the stored slice was never predicted.", self.pair)
             return False
-        self.check_stored(stored)
+        self.check_stored(stored, metadata)
         return True
 
     def get_backtesting_prediction(self) -> pd.DataFrame:

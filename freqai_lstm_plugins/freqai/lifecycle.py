@@ -19,7 +19,7 @@ from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
 
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError
 from freqai_lstm_plugins.freqai.columns import STATISTICS, answer_columns, refuse_unsound_columns
-from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer, read_metadata, why_unusable
+from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
 from freqai_lstm_plugins.freqai.identifier import (
     check_identifier,
     defaults,
@@ -32,6 +32,7 @@ from freqai_lstm_plugins.freqai.own_net import own_sources
 from freqai_lstm_plugins.freqai.recovery import set_aside_damaged
 from freqai_lstm_plugins.freqai.settings import read_settings
 from freqai_lstm_plugins.freqai.spelling import misspelt_keys
+from freqai_lstm_plugins.freqai.stored import read_metadata, why_unusable
 
 if TYPE_CHECKING:
     from collections import deque
@@ -130,6 +131,9 @@ class HostedModel(BasePyTorchModel):
         """Train a model for `pair` on a slice of candles."""
         raise NotImplementedError
 
+    def check_metadata(self, dk: FreqaiDataKitchen, metadata: dict[str, Any]) -> None:
+        """Raise ConfigError where what is stored of a slice cannot be used in this run."""
+
     def check_columns(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> None:
         """Raise ConfigError where labels are features too, or columns would overwrite others."""
         refuse_unsound_columns(
@@ -206,7 +210,7 @@ class HostedModel(BasePyTorchModel):
         dataframe: pd.DataFrame,
         metadata: dict[str, Any],
         strategy: IStrategy,
-    ) -> Callable[[pd.DataFrame], None]:
+    ) -> Callable[[pd.DataFrame, dict[str, Any]], None]:
         """Return what compares stored predictions with the strategy's labels and classes."""
 
         @functools.cache
@@ -219,7 +223,8 @@ class HostedModel(BasePyTorchModel):
             dk.find_labels(dk.remove_special_chars_from_feature_names(frame))
             return [*dk.label_list, *self.extra_columns(dk.label_list)]
 
-        def check(stored: pd.DataFrame) -> None:
+        def check(stored: pd.DataFrame, metadata: dict[str, Any]) -> None:
+            self.check_metadata(dk, metadata)
             found = answer_columns(stored, dk.data["extra_returns_per_train"])
             refuse_other_answers(self.identifier, f"predictions of {dk.pair}", found, expected())
 
@@ -231,17 +236,23 @@ class HostedModel(BasePyTorchModel):
         Raises:
             ConfigError: It is of other labels.
         """
-        if not super().model_exists(dk):
+        if not self.has_files(dk):
             return False
         stem = Path(dk.data_path) / dk.model_filename
         reason = why_unusable(stem, self.require_usable)
         if reason is not None:
             logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
             return False
+        metadata = read_metadata(stem)
+        self.check_metadata(dk, metadata)
         if dk.label_list:
-            names = read_metadata(stem)["label_list"]
+            names = metadata["label_list"]
             refuse_other_answers(self.identifier, f"a model of {dk.pair}", names, dk.label_list)
         return True
+
+    def has_files(self, dk: FreqaiDataKitchen) -> bool:
+        """Tell whether there is a model file of a slice."""
+        return bool(super().model_exists(dk))
 
     def _append_null_backtesting_predictions(
         self, dk: FreqaiDataKitchen, dataframe_backtest: pd.DataFrame

@@ -39,7 +39,7 @@ class LiveModel(HostedModel):
 
     def start_up(self) -> None:
         """Check the settings, and take over what earlier runs left."""
-        self._retries = Retries()
+        self.retries = Retries()
         # Pairs whose labels were found to be those of earlier runs, with the labels.
         self._checked: set[tuple[str, ...]] = set()
         super().start_up()
@@ -52,7 +52,7 @@ class LiveModel(HostedModel):
         dk: FreqaiDataKitchen,
     ) -> FreqaiDataKitchen:
         """Predict a pair's newest candle; where the identifier is of other labels, say so."""
-        self.dk = kitchen = self._new_live_kitchen(metadata["pair"])
+        self.dk = kitchen = self.new_live_kitchen(metadata["pair"])
         try:
             return super().start_live(dataframe, metadata, strategy, kitchen)
         except ConfigError as error:
@@ -62,7 +62,8 @@ class LiveModel(HostedModel):
             self.dd.return_null_values_to_strategy(kitchen.labelled, kitchen)
             return kitchen
 
-    def _new_live_kitchen(self, pair: str) -> SequenceDataKitchen:
+    def new_live_kitchen(self, pair: str) -> SequenceDataKitchen:
+        """Make the kitchen of one pair of a bot."""
         kitchen = self.new_kitchen(pair)
         kitchen.check_labels = lambda frame: self._check_live(frame, kitchen)
         return kitchen
@@ -96,11 +97,13 @@ class LiveModel(HostedModel):
         """
         while not self._stop_event.wait(SECONDS_BETWEEN_LOOKS):
             whitelist = strategy.dp.current_whitelist()
-            pair = next_pair(self.train_queue, whitelist, self._needs_training, self._retries)
+            self.train_queue.extend(pair for pair in whitelist if pair not in self.train_queue)
+            pair = next_pair(self.train_queue, whitelist, self.needs_training, self.retries)
             if pair is not None:
                 self._train_in_turn(pair, strategy)
 
-    def _needs_training(self, pair: str) -> bool:
+    def needs_training(self, pair: str) -> bool:
+        """Tell whether it is time to train a pair."""
         _, trained_timestamp = self.dd.get_pair_dict_info(pair)
         kitchen = FreqaiDataKitchen(self.config, True, pair)
         is_required, _, _ = kitchen.check_if_new_training_required(trained_timestamp)
@@ -109,15 +112,16 @@ class LiveModel(HostedModel):
     def _train_in_turn(self, pair: str, strategy: IStrategy) -> None:
         """Train a pair, whatever comes of it, and put it at the end of the queue."""
         self.train_timer("start")
+        unit = self.training_unit(pair)
         try:
-            self._train_now(pair, strategy)
-            self._retries.succeeded(pair)
+            self.train_now(pair, strategy)
+            self.retries.succeeded(unit)
         # Any error is the pair's alone: the others must be trained.
         except Exception as error:
             if self._stop_event.is_set():
-                logger.info("%s: %s", pair, error)
+                logger.info("%s: %s", unit, error)
             else:
-                self._retries.failed(pair, error)
+                self.retries.failed(unit, error)
         self.train_timer("stop", pair)
         self.train_queue.remove(pair)
         self.train_queue.append(pair)
@@ -125,9 +129,14 @@ class LiveModel(HostedModel):
         if self.freqai_info.get("write_metrics_to_disk", False):
             self.dd.save_metric_tracker_to_disk()
 
-    def _train_now(self, pair: str, strategy: IStrategy) -> None:
+    def training_unit(self, pair: str) -> str:
+        """Return what is trained when it is the turn of a pair; if it fails, that is what rests."""
+        return pair
+
+    def train_now(self, pair: str, strategy: IStrategy) -> None:
+        """Train what is due when it is the turn of a pair."""
         _, trained_timestamp = self.dd.get_pair_dict_info(pair)
-        kitchen = self._new_live_kitchen(pair)
+        kitchen = self.new_live_kitchen(pair)
         _, timerange, load_timerange = kitchen.check_if_new_training_required(trained_timestamp)
         kitchen.set_paths(pair, timerange.stopts)
         self.extract_data_and_train_model(timerange, pair, strategy, kitchen, load_timerange)

@@ -14,6 +14,7 @@ import errno
 import importlib
 import logging
 import os
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
 from freqtrade.enums import RunMode
@@ -21,7 +22,7 @@ from freqtrade.enums import RunMode
 from freqai_lstm_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,22 @@ def lock_identifier(folder: Path, identifier: str, config: Mapping[str, Any]) ->
     stream.write(f"{os.getpid()} {mode.value if isinstance(mode, RunMode) else mode}\n")
     stream.flush()
     return IdentifierLock(stream)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a file alone for a while; another process that wants it waits.
+
+    On systems without locks nothing is held.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as stream:
+        try:
+            fcntl: Any = importlib.import_module("fcntl")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except (ImportError, OSError) as error:
+            logger.debug("%s is not locked: %s", path, error)
+        yield
 
 
 def _holder(stream: IO[str]) -> str:

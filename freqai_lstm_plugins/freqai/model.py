@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,65 +10,49 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from freqtrade.exchange import timeframe_to_seconds
 from freqtrade.freqai.torch.PyTorchDataConvertor import (
     DefaultPyTorchDataConvertor,
     PyTorchDataConvertor,
 )
-from torch import nn
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, StoppedError
+from freqai_lstm_plugins.errors import DataError, MismatchError, StoppedError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER, ROWS, advice_on
 from freqai_lstm_plugins.freqai.frames import ScaledRows, require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
-from freqai_lstm_plugins.freqai.live import LiveModel
-from freqai_lstm_plugins.freqai.outliers import judged_row_by_row
-from freqai_lstm_plugins.freqai.own_net import require_fitting_constructor
+from freqai_lstm_plugins.freqai.nets import NetModel
 from freqai_lstm_plugins.freqai.pipelines import forget_the_fit
 from freqai_lstm_plugins.freqai.slices import CANDLE, full_windows, prepare_training
 from freqai_lstm_plugins.names import require_names
-from freqai_lstm_plugins.nets import build_net, net_class
-from freqai_lstm_plugins.training.devices import choose_device
 
 if TYPE_CHECKING:
     from datasieve.pipeline import Pipeline
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-    from freqai_lstm_plugins.models.estimator import SequenceEstimator
     from freqai_lstm_plugins.training.history import Epoch
 
 logger = logging.getLogger(__name__)
 
 
-class SequenceModel(LiveModel):
+class SequenceModel(NetModel):
     """A FreqAI model whose net sees windows of consecutive candles.
 
     Attributes:
-        net: Name in `NETS` of the net that `build_net` makes; None for a net of your own.
-        estimator: What is trained.
-        model_kwargs: Arguments of the net, from `model_training_parameters.model_kwargs`.
         window_size: W, candles a window, from `freqai.conv_width` (24 where none is given).
     """
 
-    estimator: ClassVar[type[SequenceEstimator]]
     # What a label's predictions are, where there is none to tell from.
     label_dtype: ClassVar[type] = float
     plot_features: int
 
     def prepare(self) -> None:
-        """Refuse a device, a loss or a net that would only fail in the first training."""
-        self._bind_lock = threading.Lock()
-        self.model_kwargs = self.settings.model_kwargs
+        """Refuse what would only fail in the first training."""
         # freqtrade's own plot knows trees alone.
         self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
-        self.device = str(choose_device(self.settings.train.device))
-        self._new_model()
-        if not self._is_registry_net():
-            require_fitting_constructor(self.build_net, self.model_kwargs, type(self).__name__)
+        super().prepare()
         if self.ft_params.get("include_shifted_candles"):
             logger.info("include_shifted_candles repeats candles that the windows hold anyway.")
 
@@ -77,19 +60,6 @@ class SequenceModel(LiveModel):
     def data_convertor(self) -> PyTorchDataConvertor:
         """Part of FreqAI's contract; windows need no conversion of frames."""
         return DefaultPyTorchDataConvertor(target_tensor_type=torch.float)
-
-    def build_net(self, n_features: int, n_outputs: int) -> nn.Module:
-        """Make a net with fresh weights that maps windows (B, W, F) to outputs (B, O).
-
-        Args:
-            n_features: F.
-            n_outputs: O: one a label, three a label with the loss `quantile`, one a class in a
-                classifier.
-        """
-        if self.net is None:
-            raise ConfigError(f"{type(self).__name__} must override build_net.")
-        config = net_class(self.net).config(**self.model_kwargs)
-        return build_net(self.net, n_features, n_outputs, config)
 
     # what a kind of answer decides
 
@@ -115,23 +85,46 @@ class SequenceModel(LiveModel):
         """Turn the net's outputs (N, O) into the columns that the strategy gets."""
         raise NotImplementedError
 
-    def train_pair(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
-        """Train a model for `pair` on a slice of candles.
+    def train_alone(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
+        """Train a model for `pair` alone on a slice of candles; raises as `prepare_slice`."""
+        logger.info("-------------------- Starting training %s --------------------", pair)
+        started = time.monotonic()
+        data = self.prepare_slice(unfiltered_df, dk, dk.training_features_list)
+        model = self.fit(data, dk)
+        logger.info(
+            "-------------------- Done training %s (%.2f secs) --------------------",
+            pair,
+            time.monotonic() - started,
+        )
+        return model
+
+    def prepare_slice(
+        self,
+        frame: pd.DataFrame,
+        dk: FreqaiDataKitchen,
+        features: list[str],
+        cut: pd.Timestamp | None = None,
+    ) -> dict[str, Any]:
+        """Make windows of a pair's training slice, with pipelines of its own in `dk`.
+
+        Args:
+            frame: Candles with features and labels.
+            dk: The pair's data kitchen, with its labels found.
+            features: Columns that the model sees.
+            cut: Time at which the test split begins; by default a fraction of the pair's own rows.
 
         Raises:
             ConfigError: The labels or their columns cannot be as they are.
             DataError: The slice leaves no window to train on.
-            TrainingError: The loss is no longer finite, or the bot was stopped.
         """
-        logger.info("-------------------- Starting training %s --------------------", pair)
-        started = time.monotonic()
-        self.check_columns(unfiltered_df, dk)
+        self.check_columns(frame, dk)
         # Where the labels' statistics come from live predictions, freqtrade fits them there.
         fits_labels = not (self.live and self.freqai_info.get("fit_live_predictions_candles", 0))
         data = prepare_training(
-            unfiltered_df,
+            frame,
             dk,
-            feature_pipeline=judged_row_by_row(self.define_data_pipeline(threads=dk.thread_count)),
+            features=features,
+            feature_pipeline=self.feature_pipeline(dk.thread_count),
             label_pipeline=self.target_pipeline(dk.thread_count),
             label_numbers=self.label_numbers,
             window=self.window_size,
@@ -139,18 +132,12 @@ class SequenceModel(LiveModel):
             seed=self.settings.train.seed,
             has_window=self._has_window,
             fits_labels=fits_labels,
+            cut=cut,
         )
         forget_the_fit(dk.feature_pipeline)
         self.describe_extra_columns(dk)
-        model = self.fit(data, dk)
-        logger.info(
-            "-------------------- Done training %s (%.2f secs) --------------------",
-            pair,
-            time.monotonic() - started,
-        )
-        if self.features_to_plot:
-            plot_importances(model, data["train_windows"], dk, self.features_to_plot)
-        return model
+        times = self.candle_numbers(data["dates"])
+        return {**data, "times": times, "known_at": self.known_at(times)}
 
     def fit(self, data_dictionary: dict[str, Any], dk: FreqaiDataKitchen, **kwargs: Any) -> Any:
         """Train a net on windows.
@@ -159,11 +146,13 @@ class SequenceModel(LiveModel):
             data_dictionary: FreqAI's data dictionary, with `train_windows`, `valid_windows` and
                 `feature_names`.
             dk: FreqAI's data kitchen of the pair.
+            **kwargs: Nothing is read; FreqAI's own signature.
         """
         train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
         feature_names = data_dictionary["feature_names"]
-        model = self._new_model()
-        start_from = self._start_from(dk, feature_names)
+        symbols = data_dictionary.get("symbols", [])
+        model = self.new_model()
+        start_from = self.start_from(dk, feature_names, symbols)
         logger.info(
             "%s: training %s on %d windows of %d candles x %d features, validating on %d",
             dk.pair,
@@ -179,10 +168,12 @@ class SequenceModel(LiveModel):
                 "Raise data_split_parameters.test_size.",
                 dk.pair,
             )
-        schema = Schema(feature_names, dk.label_list, self.label_classes())
+        schema = Schema(feature_names, dk.label_list, self.label_classes(), symbols)
         with advice_on(DataError, ROWS):
             model.fit_windows(
-                Prepared(train, valid, schema), start_from=start_from, on_epoch=self._after_epoch
+                prepared_of(data_dictionary, schema),
+                start_from=start_from,
+                on_epoch=self._after_epoch,
             )
         if not self.continual_learning:
             model.forget_optimizer()
@@ -204,6 +195,8 @@ class SequenceModel(LiveModel):
                 history.constant_loss,
                 history.rank_correlation,
             )
+        if self.features_to_plot:
+            plot_importances(model, train, dk, self.features_to_plot)
         return model
 
     def predict(
@@ -215,6 +208,7 @@ class SequenceModel(LiveModel):
             unfiltered_df: Candles with their features: a slice of a backtest, the strategy's whole
                 frame, or the last `conv_width` rows of it.
             dk: FreqAI's data kitchen of the pair.
+            **kwargs: Nothing is read; FreqAI's own signature.
 
         Returns:
             A frame with one row a candle: a column a label, and those of `extra_columns`; and
@@ -290,67 +284,6 @@ class SequenceModel(LiveModel):
             self.settings.windows.filled_candles,
         )
 
-    def _new_model(self) -> SequenceEstimator:
-        settings = {
-            "window": self.window_size,
-            "step": f"{timeframe_to_seconds(self.config['timeframe'])}s",
-            "scale": False,
-            "progress": False,
-            **vars(self.settings.train),
-        }
-        if self.net is not None and self._is_registry_net():
-            return self.estimator(self.net, **settings, **self.model_kwargs)
-        model = self.estimator(self.build_net, **settings)
-        return model.name_net(type(self).__name__, self.model_kwargs)
-
-    def _is_registry_net(self) -> bool:
-        is_overridden = type(self).build_net is not SequenceModel.build_net
-        return self.net is not None and not is_overridden
-
-    def _bound(self, model: Any) -> SequenceEstimator:
-        """Return the loaded model with its net, which only this class can build."""
-        name = self.net if self._is_registry_net() else type(self).__name__
-        if not isinstance(model, self.estimator):
-            raise MismatchError(
-                f"The identifier {self.identifier!r} holds a {type(model).__name__} of another "
-                f"FreqAI model."
-            )
-        if model.net_name != name or model.window != self.window_size:
-            raise MismatchError(
-                f"The saved model is {model.net_name!r} with conv_width {model.window}; the config "
-                f"asks for {name!r} with conv_width {self.window_size}. Run the saved one with "
-                f"--freqaimodel, or train a new model."
-            )
-        # The trading loop and a training that learns on may meet here after a restart.
-        with self._bind_lock:
-            if model.net_ is None:
-                model.bind(self.build_net, type(self).__name__)
-        return model
-
-    def _start_from(
-        self, dk: FreqaiDataKitchen, feature_names: list[str]
-    ) -> SequenceEstimator | None:
-        """Return the pair's former model for continual learning, where it fits."""
-        former = self.get_init_model(dk.pair)
-        if former is None:
-            return None
-        # FreqAI hangs its open log files on the very object that is predicting.
-        if hasattr(former, "tb_logger"):
-            del former.tb_logger
-        try:
-            former = self._bound(former)
-            require_names("features", feature_names, former.feature_names_in_)
-            require_names("labels", dk.label_list, former.label_names_)
-            self.require_answers(former)
-        except MismatchError as error:
-            logger.warning("%s: continual learning starts afresh. %s", dk.pair, error)
-            return None
-        return former
-
-    def require_usable(self, model: Any) -> object:
-        """Raise MismatchError where a model from disk is not this class's, or does not fit it."""
-        return self._bound(model)
-
     def _after_epoch(self, epoch: Epoch) -> None:
         self._log_to_tensorboard(epoch)
         self.stop_if_asked(epoch)
@@ -371,6 +304,23 @@ class SequenceModel(LiveModel):
         if epoch.valid_loss is not None:
             tb_logger.log_scalar("test_loss", epoch.valid_loss, epoch.number)
         tb_logger.log_scalar("learning_rate", epoch.learning_rate, epoch.number)
+
+
+def prepared_of(data: dict[str, Any], schema: Schema) -> Prepared:
+    """Return what a model is trained on, of one pair or of many.
+
+    Args:
+        data: What `prepare_training` or `JoinedRows` gives.
+        schema: What the columns are called.
+    """
+    return Prepared(
+        data["train_windows"],
+        data["valid_windows"],
+        schema,
+        valid_symbols=data.get("valid_symbols"),
+        times=data.get("times"),
+        known_at=data.get("known_at"),
+    )
 
 
 def _log_newest(dk: FreqaiDataKitchen, date: pd.Timestamp, pred_df: pd.DataFrame) -> None:

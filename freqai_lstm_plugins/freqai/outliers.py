@@ -26,7 +26,7 @@ class RowwiseDBSCAN(DBSCAN):
     def taking_over(cls, other: DBSCAN) -> RowwiseDBSCAN:
         """Make a step with the settings of the host's, which is not fitted yet."""
         made = cls(backend=other.backend, n_jobs=other.n_jobs)
-        made._skl = other._skl
+        made._skl = other._skl  # noqa: SLF001 - our own attribute too, of the base that both have
         return made
 
     def fit(

@@ -81,7 +81,8 @@ class SequenceRegressorModel(SequenceModel, BasePyTorchRegressor):
         if model.calibration is None:
             return frame
         # A label pipeline may turn the order round.
-        ends = [unscaled(values, dk) for values in model.bounds(outputs)]
+        pairs = np.full(len(outputs), dk.pair, dtype=object)
+        ends = [unscaled(values, dk) for values in model.bounds(outputs, pairs)]
         for label in dk.label_list:
             both = np.sort(np.column_stack([end[label] for end in ends]), axis=1)
             frame[f"{label}_lower"], frame[f"{label}_upper"] = both[:, 0], both[:, 1]

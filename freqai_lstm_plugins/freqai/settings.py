@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from freqai_lstm_plugins.config import (
     DEFAULT_WINDOW,
     TrainConfig,
     WindowConfig,
+    at_least,
     field_names,
     parse_settings,
     parse_train_settings,
     parse_window,
+    setting,
     unknown_key_error,
 )
 from freqai_lstm_plugins.errors import ConfigError
@@ -23,6 +25,51 @@ from freqai_lstm_plugins.nets import net_class
 
 WHERE = "freqai.model_training_parameters"
 SECTIONS = ("model_kwargs", "trainer_kwargs", "window_kwargs")
+PANEL = f"{WHERE}.panel"
+WHITELIST = "whitelist"
+
+
+def _are_pairs(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == WHITELIST
+    named = [isinstance(pair, str) and "/" in pair for pair in value]
+    return bool(named) and all(named) and len(set(value)) == len(value)
+
+
+@dataclass(frozen=True)
+class PanelConfig:
+    """How one net is trained for all pairs.
+
+    Attributes:
+        pairs: Pairs that it is trained on: `whitelist`, or a list, of which a bot takes those that
+            are in its whitelist.
+        symbol_embedding: Learned numbers that tell the net which pair a window is of; with 0 it
+            does not know, and predicts pairs that it was never trained on.
+        balance: `candles`: every candle counts the same; `pairs`: every pair does, however many
+            candles it has.
+    """
+
+    pairs: str | Sequence[str] = setting(
+        WHITELIST, "'whitelist' or a list of different pairs such as ['BTC/USDT']", _are_pairs
+    )
+    symbol_embedding: int = setting(0, "an integer of at least 0", at_least(0))
+    balance: Literal["candles", "pairs"] = setting("candles", "", lambda v: True)
+
+    @property
+    def is_whitelist(self) -> bool:
+        """Whether it is trained on all pairs of the whitelist."""
+        return self.pairs == WHITELIST
+
+    def trained(self, whitelist: Sequence[str], *, needs_listing: bool) -> list[str]:
+        """Return the pairs to train on, in an order that depends on nothing else.
+
+        Args:
+            whitelist: Pairs that are traded.
+            needs_listing: Whether a pair that is not traded has no candles, as in a bot.
+        """
+        if self.is_whitelist:
+            return sorted(whitelist)
+        return sorted(set(self.pairs) & set(whitelist) if needs_listing else self.pairs)
 
 
 @dataclass(frozen=True)
@@ -35,6 +82,7 @@ class ModelSettings:
         train: Settings of the training.
         windows: How rows become windows.
         label_period: Candles that a label looks ahead, from `label_period_candles`.
+        panel: How one net is trained for all pairs; None where each pair has its own.
     """
 
     window: int
@@ -42,6 +90,7 @@ class ModelSettings:
     train: TrainConfig
     windows: WindowConfig
     label_period: int
+    panel: PanelConfig | None = None
 
 
 def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
@@ -59,20 +108,24 @@ def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
     refuse_impossible(freqai)
     _refuse_way_out(Path(config["user_data_dir"]), str(freqai.get("identifier") or ""))
     given = freqai.get("model_training_parameters") or {}
+    # freqtrade goes on using its config: nothing in it may be popped.
     train_keys = dict(given)
+    panel = train_keys.pop("panel", None)
     sections = {name: train_keys.pop(name, None) or {} for name in SECTIONS}
     for name, section in sections.items():
         if not isinstance(section, Mapping):
             raise ConfigError(f"{WHERE}.{name} must be a dictionary, not {section!r}.")
     known = field_names(TrainConfig)
     for key in train_keys:
+        # Other names of settings of ours: `parse_train_settings` translates them.
         if key not in known and key not in ("n_epochs", "early_stopping_patience"):
-            raise unknown_key_error(key, [*known, *SECTIONS], WHERE)
+            raise unknown_key_error(key, [*known, *SECTIONS, "panel"], WHERE)
     train = parse_train_settings(
         _merged(train_keys, sections["trainer_kwargs"]), f"{WHERE}.trainer_kwargs"
     )
     _refuse_uncalibrated(freqai, train)
     model_kwargs = dict(sections["model_kwargs"])
+    # Of a user's own net only the user's file knows which arguments it takes.
     if net is not None:
         shape = parse_settings(net_class(net).config, model_kwargs, f"{WHERE}.model_kwargs")
         model_kwargs = dataclasses.asdict(shape)
@@ -87,7 +140,37 @@ def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
         train=train,
         windows=parse_settings(WindowConfig, sections["window_kwargs"], f"{WHERE}.window_kwargs"),
         label_period=int(freqai["feature_parameters"].get("label_period_candles") or 0),
+        panel=_read_panel(panel),
     )
+
+
+def _read_panel(given: Any) -> PanelConfig | None:
+    """Read the section `panel`; null and false leave it off.
+
+    Raises:
+        ConfigError: A setting is unknown or wrong, or pairs are of several quote currencies.
+    """
+    if given is None or given is False:
+        return None
+    # true asks for all defaults.
+    found = parse_settings(PanelConfig, {} if given is True else given, PANEL)
+    refuse_other_quotes([] if found.is_whitelist else found.pairs)
+    return found
+
+
+def refuse_other_quotes(pairs: Sequence[str]) -> None:
+    """Refuse pairs in different quote currencies.
+
+    Raises:
+        ConfigError: Names the first two that differ.
+    """
+    first = dict.fromkeys(pair.partition("/")[2] for pair in pairs)
+    if len(first) > 1:
+        examples = [next(p for p in pairs if p.partition("/")[2] == quote) for quote in first]
+        raise ConfigError(
+            f"{PANEL}.pairs: {examples[0]} and {examples[1]} are in different quote currencies, "
+            f"and FreqAI tells models apart by the coin alone. Name pairs of one quote currency."
+        )
 
 
 def read_window(config: Mapping[str, Any]) -> int:
@@ -96,6 +179,7 @@ def read_window(config: Mapping[str, Any]) -> int:
     freqtrade fills a missing `conv_width` with 1 before models see the config, so the config as
     the user wrote it decides.
     """
+    # Only a config that freqtrade has read holds the original.
     written = (config.get("original_config") or config).get("freqai", {})
     value = config["freqai"].get("conv_width") if "conv_width" in written else DEFAULT_WINDOW
     return parse_window(value, "freqai.conv_width")
@@ -122,6 +206,7 @@ def refuse_impossible(freqai: Mapping[str, Any]) -> None:
 
 
 def _refuse_uncalibrated(freqai: Mapping[str, Any], train: TrainConfig) -> None:
+    # 0.1 is what FreqAI splits off by itself.
     is_split = freqai.get("data_split_parameters", {}).get("test_size", 0.1) != 0
     if train.interval is not None and not is_split:
         raise ConfigError(
@@ -131,6 +216,7 @@ def _refuse_uncalibrated(freqai: Mapping[str, Any], train: TrainConfig) -> None:
 
 
 def _refuse_way_out(user_dir: Path, identifier: str) -> None:
+    # FreqAI writes below this folder, and deletes old models by itself.
     models = (user_dir / "models").resolve()
     if not (models / identifier).resolve().is_relative_to(models):
         raise ConfigError(
@@ -141,6 +227,7 @@ def _refuse_way_out(user_dir: Path, identifier: str) -> None:
 
 def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     for key in outer.keys() & inner.keys():
+        # Said twice alike is harmless; else nobody knows which is meant.
         if outer[key] != inner[key]:
             raise ConfigError(
                 f"{WHERE}: {key} = {outer[key]!r}, but trainer_kwargs has {key} = {inner[key]!r}. "

@@ -16,7 +16,8 @@ from freqai_lstm_plugins.files import write_text
 if TYPE_CHECKING:
     from pathlib import Path
 
-PARTS = ("model.zip", "metadata.json", "feature_pipeline.pkl", "label_pipeline.pkl")
+NET = "model.zip"
+PARTS = (NET, "metadata.json", "feature_pipeline.pkl", "label_pipeline.pkl")
 
 
 def part_of(stem: Path, part: str) -> Path:
@@ -29,16 +30,25 @@ def part_of(stem: Path, part: str) -> Path:
     return stem.with_name(f"{stem.name}_{part}")
 
 
-def write_hashes(stem: Path) -> None:
-    """Write the hashes of a model's files, once all of them are written."""
-    hashes = {part: _hash(part_of(stem, part)) for part in PARTS}
+def write_hashes(stem: Path, net_stem: Path | None = None) -> None:
+    """Write the hashes of a model's files, once all of them are written.
+
+    Args:
+        stem: Folder of the model, and the name that its files begin with.
+        net_stem: The same of the net, where it is one for many pairs.
+    """
+    hashes = {part: _hash(path) for part, path in _files(stem, net_stem).items()}
     write_text(_sidecar(stem), json.dumps(hashes, indent=2) + "\n")
 
 
-def require_unchanged(stem: Path) -> None:
+def _files(stem: Path, net_stem: Path | None) -> dict[str, Path]:
+    return {part: part_of(stem, part) for part in PARTS} | {NET: part_of(net_stem or stem, NET)}
+
+
+def require_unchanged(stem: Path, net_stem: Path | None = None) -> None:
     """Raise where a model's files are not those that were saved together.
 
-    Files of earlier versions have no hashes, and pass.
+    Files of earlier versions have no hashes, and pass. Arguments as in `write_hashes`.
 
     Raises:
         NotACheckpointError: A file differs from its hash, or the hashes are damaged.
@@ -53,10 +63,10 @@ def require_unchanged(stem: Path) -> None:
         raise NotACheckpointError(f"{path} is damaged ({error}).") from error
     if not isinstance(hashes, dict) or set(hashes) != set(PARTS):
         raise NotACheckpointError(f"{path} is damaged: it must hold {', '.join(PARTS)}.")
-    for part in PARTS:
-        if _hash(part_of(stem, part)) != hashes[part]:
+    for part, file in _files(stem, net_stem).items():
+        if _hash(file) != hashes[part]:
             raise NotACheckpointError(
-                f"{part_of(stem, part)} is damaged, or from another training than the files beside "
+                f"{file} is damaged, or from another training than the files beside "
                 f"it: its bytes are not those that were saved."
             )
 

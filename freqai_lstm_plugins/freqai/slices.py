@@ -53,6 +53,7 @@ def full_windows(
     """
     if filled_candles == "break":
         usable = usable & ~_is_filled(frame)
+    # By time and not by position: the exchange may have left candles out.
     step = np.timedelta64(timeframe_to_seconds(timeframe), "s")
     times = frame["date"].to_numpy(dtype="datetime64[ns]")
     return window_ends(usable, window, consecutive_in_time(times, step))
@@ -74,6 +75,7 @@ def prepare_training(
     unfiltered_df: pd.DataFrame,
     dk: FreqaiDataKitchen,
     *,
+    features: list[str],
     feature_pipeline: Pipeline,
     label_pipeline: Pipeline,
     label_numbers: Callable[[pd.DataFrame, FreqaiDataKitchen], dict[str, pd.Series]],
@@ -82,12 +84,14 @@ def prepare_training(
     seed: int,
     has_window: Callable[[pd.DataFrame, BoolArray], BoolArray],
     fits_labels: bool,
+    cut: pd.Timestamp | None = None,
 ) -> dict[str, Any]:
     """Split, clean and scale a training slice, and find its windows.
 
     Args:
         unfiltered_df: Candles with features and labels.
         dk: The pair's data kitchen. Its data dictionary and pipelines are set.
+        features: Columns that the model sees.
         feature_pipeline: Not fitted yet.
         label_pipeline: Not fitted yet.
         label_numbers: Gives the label columns as numbers, NaN where a candle has none.
@@ -96,34 +100,26 @@ def prepare_training(
         seed: Seed of the pipelines' own randomness.
         has_window: Tells from candles and their usability where full windows end.
         fits_labels: Store the labels' mean and deviation in `dk`.
+        cut: Time at which the later part of the split begins, which `dk` splits by; None where it
+            splits by a fraction of the rows.
 
     Returns:
-        `dk.data_dictionary` with `train_windows`, `valid_windows`, `feature_names` and the date of
-        the `last_candle`.
+        `dk.data_dictionary` with `train_windows`, `valid_windows`, `feature_names` and the `dates`
+        of the slice's candles.
 
     Raises:
         DataError: No row, or no window, is left to train on, or a feature holds no numbers.
     """
+    # From here on a label of the index is a candle's position, through all of FreqAI's steps.
     frame = unfiltered_df.reset_index(drop=True)
-    refuse_unusable_features(frame, dk.training_features_list, dk.pair)
+    refuse_unusable_features(frame, features, dk.pair)
     frame = frame.assign(**label_numbers(frame, dk))
-    features, labels = dk.filter_features(
-        frame, dk.training_features_list, dk.label_list, training_filter=True
-    )
-    if features.empty:
-        raise DataError(_nothing_left_message(frame, dk))
-    data = dk.make_train_test_datasets(features, labels)
-    _purge(data, label_period, len(frame))
-    if data["train_features"].empty:
-        raise DataError(
-            f"{dk.pair}: no training row is left once the last label_period_candles = "
-            f"{label_period} rows before the test split are taken out. Lengthen "
-            f"train_period_days, or lower data_split_parameters.test_size."
-        )
+    data = _split(frame, features, dk, label_period, cut)
     if fits_labels:
         dk.fit_labels()
     dk.feature_pipeline, dk.label_pipeline = feature_pipeline, label_pipeline
-    rows, targets, weights = _fit_pipelines(frame, dk, seed)
+    rows, targets, weights = _fit_pipelines(frame, features, dk, seed)
+    # (N,) also candles that are no target: outliers, purged and unlabelled ones are context.
     usable = finite_rows(rows)
     ends = has_window(frame, usable)
     tensor = torch.from_numpy(rows)
@@ -138,27 +134,61 @@ def prepare_training(
         **data,
         "train_windows": sets["train"],
         "valid_windows": sets["test"],
-        "last_candle": frame["date"].iloc[-1],
+        "dates": frame["date"],
         "feature_names": [str(name) for name in data["train_features"].columns],
     }
 
 
-def _purge(data: dict[str, Any], label_period: int, n_rows: int) -> None:
-    """Take out the rows of the earlier part whose labels reach into the later one."""
-    if data["test_features"].empty:
+def _split(
+    frame: pd.DataFrame,
+    features: list[str],
+    dk: FreqaiDataKitchen,
+    label_period: int,
+    cut: pd.Timestamp | None,
+) -> dict[str, Any]:
+    """Return FreqAI's dictionary of training and test rows, those with features and labels.
+
+    Raises:
+        DataError: No training row is left.
+    """
+    known, labels = dk.filter_features(frame, features, dk.label_list, training_filter=True)
+    if known.empty:
+        raise DataError(_nothing_left_message(frame, features, dk))
+    data = dk.make_train_test_datasets(known, labels)
+    _purge(data, label_period, frame["date"], cut)
+    if data["train_features"].empty:
+        raise DataError(
+            f"{dk.pair}: no training row is left once the last label_period_candles = "
+            f"{label_period} rows before the test split are taken out. Lengthen "
+            f"train_period_days, or lower data_split_parameters.test_size."
+        )
+    return data
+
+
+def _purge(
+    data: dict[str, Any], label_period: int, dates: pd.Series, cut: pd.Timestamp | None
+) -> None:
+    """Take out the rows of the earlier part whose labels reach into the later one.
+
+    After a cut in time all rows belong to the later part, whether this pair has targets there or
+    others alone.
+    """
+    if data["test_features"].empty and cut is None:
         return
-    parts = {name: np.asarray(data[f"{name}_features"].index) for name in ("train", "test")}
-    first, second = sorted(parts, key=lambda name: int(parts[name][0]))
-    masks = {name: np.zeros(n_rows, dtype=bool) for name in parts}
+    parts = {name: np.asarray(data[f"{name}_features"].index) for name in _PARTS}
+    # `reverse_train_test_order` puts the test part first.
+    first, second = sorted(parts, key=lambda name: parts[name][0] if len(parts[name]) else np.inf)
+    masks = {name: np.zeros(len(dates), dtype=bool) for name in _PARTS}
     for name, positions in parts.items():
         masks[name][positions] = True
-    kept = purged(masks[first], masks[second], label_period)[parts[first]]
+    later = masks[second] if cut is None else (dates >= cut).to_numpy()
+    kept = purged(masks[first], later, label_period)[parts[first]]
     for kind in ("features", "labels", "weights"):
         data[f"{first}_{kind}"] = data[f"{first}_{kind}"][kept]
 
 
 def _fit_pipelines(
-    frame: pd.DataFrame, dk: FreqaiDataKitchen, seed: int
+    frame: pd.DataFrame, features: list[str], dk: FreqaiDataKitchen, seed: int
 ) -> tuple[
     npt.NDArray[np.float32], dict[str, npt.NDArray[np.float64]], dict[str, npt.NDArray[np.float64]]
 ]:
@@ -184,7 +214,8 @@ def _fit_pipelines(
         rows = np.full((len(frame), data["train_features"].shape[1]), np.nan, dtype=np.float32)
         for positions, values in placed:
             rows[positions] = to_float32(values)
-        context = _context_features(frame, dk, rows)
+        # Transformed, not fitted: they must not change what training rows say of scale.
+        context = _context_features(frame[features], rows)
         if len(context):
             values, _, _ = dk.feature_pipeline.transform(context, outlier_check=True)
             rows[context.index] = to_float32(values.to_numpy())
@@ -203,12 +234,14 @@ def _transform_part(dk: FreqaiDataKitchen, name: str) -> npt.NDArray[np.int64]:
     try:
         features, labels, weights = step(features, labels, np.asarray(data[f"{name}_weights"]))
     except ValueError as error:
+        # The step drops constant columns, and says this where none is left.
         if "variance threshold" not in str(error):
             raise
         raise DataError(
             f"{dk.pair}: every feature is constant over the {len(features)} training rows, so "
             f"there is nothing to learn from."
         ) from error
+    # Outlier detectors have dropped rows: the column says which are left.
     positions = labels.pop(_POSITION).to_numpy().astype(np.int64)
     scale = dk.label_pipeline.fit_transform if name == "train" else dk.label_pipeline.transform
     labels, _, _ = scale(labels)
@@ -217,11 +250,8 @@ def _transform_part(dk: FreqaiDataKitchen, name: str) -> npt.NDArray[np.int64]:
     return positions
 
 
-def _context_features(
-    frame: pd.DataFrame, dk: FreqaiDataKitchen, rows: npt.NDArray[np.float32]
-) -> pd.DataFrame:
+def _context_features(features: pd.DataFrame, rows: npt.NDArray[np.float32]) -> pd.DataFrame:
     """Return the finite features of candles that are no target: outliers, purged, unlabelled."""
-    features = frame[dk.training_features_list]
     is_finite = finite_rows(features.to_numpy(dtype=float, na_value=np.nan))
     return features[is_finite & np.isnan(rows).any(axis=1)]
 
@@ -242,6 +272,7 @@ def _log_windowless(
 ) -> None:
     n_targets = int(np.isfinite(targets).all(axis=1).sum())
     missing = n_targets - len(train)
+    # Fewer are lost at the start of every slice.
     if missing >= train.window:
         logger.info(
             "%s: %d of %d training rows have no full window before them (gaps or missing values).",
@@ -251,8 +282,8 @@ def _log_windowless(
         )
 
 
-def _nothing_left_message(frame: pd.DataFrame, dk: FreqaiDataKitchen) -> str:
-    columns = frame[[*dk.training_features_list, *dk.label_list]]
+def _nothing_left_message(frame: pd.DataFrame, features: list[str], dk: FreqaiDataKitchen) -> str:
+    columns = frame[[*features, *dk.label_list]]
     counts = columns.replace([np.inf, -np.inf], np.nan).isna().sum()
     worst = str(counts.idxmax()) if len(counts) else "none"
     return (

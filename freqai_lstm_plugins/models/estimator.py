@@ -96,6 +96,8 @@ class SequenceEstimator(ParameterizedNet):
         y: Any,
         sample_weight: Any = None,
         eval_set: tuple[Given, Any] | None = None,
+        *,
+        on_epoch: Callable[[Epoch], bool | None] | None = None,
     ) -> Self:
         """Train on rows in the order of time.
 
@@ -109,6 +111,8 @@ class SequenceEstimator(ParameterizedNet):
             sample_weight: (N,) weights of the rows' losses.
             eval_set: (X, y) for early stopping, in place of the last `valid_size` of the targets:
                 the last in time where many symbols have a DatetimeIndex, else of each symbol.
+            on_epoch: Called after each epoch. Where it returns True the training ends with the best
+                weights so far; what it raises ends it too, and leaves the model as it was.
 
         Raises:
             DataError: Shapes differ, or too few consecutive rows are left for one window.
@@ -122,14 +126,14 @@ class SequenceEstimator(ParameterizedNet):
             sample_weight=sample_weight,
             eval_set=eval_set,
         )
-        return self.fit_windows(data)
+        return self.fit_windows(data, on_epoch=on_epoch)
 
     def fit_windows(
         self,
         data: Prepared,
         *,
         start_from: SequenceEstimator | None = None,
-        on_epoch: Callable[[Epoch], None] | None = None,
+        on_epoch: Callable[[Epoch], bool | None] | None = None,
     ) -> Self:
         """Train on windows whose rows and targets are scaled already.
 
@@ -137,7 +141,7 @@ class SequenceEstimator(ParameterizedNet):
             data: Windows to learn from and to validate, and their names.
             start_from: A fitted model of the same shape whose weights and optimizer state to go on
                 from. It is only read, so it may go on predicting in another thread.
-            on_epoch: Called after each epoch.
+            on_epoch: See `fit`.
 
         Raises:
             DataError: There are fewer training windows than `min_windows`.
@@ -379,7 +383,7 @@ def _fitted_of(state: SequenceState) -> Fitted:
 
 
 def _unbound(name: str) -> NetFactory:
-    def build(n_features: int, n_outputs: int) -> nn.Module:
+    def build(_n_features: int, _n_outputs: int) -> nn.Module:
         raise MismatchError(f"The net {name!r} is defined in your own file, and not loaded yet.")
 
     build.__name__ = name

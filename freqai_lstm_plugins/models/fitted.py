@@ -10,7 +10,13 @@ from freqai_lstm_plugins.models.building import new_net, start_from_constant
 from freqai_lstm_plugins.models.yardstick import with_yardstick
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import choose_device, seeded, torch_threads
-from freqai_lstm_plugins.training.loop import Trained, count_epochs, fit, require_windows
+from freqai_lstm_plugins.training.loop import (
+    Trained,
+    count_epochs,
+    fit,
+    require_windows,
+    resolve_supervision,
+)
 from freqai_lstm_plugins.training.progress import epoch_progress
 
 if TYPE_CHECKING:
@@ -84,7 +90,7 @@ def train_net(
     data: Prepared,
     answer: Answer,
     former: Fitted | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], bool | None] | None = None,
 ) -> tuple[nn.Module, Trained]:
     """Build a net, or go on from a former one's weights, and train it.
 
@@ -109,7 +115,7 @@ def train_net(
             net.load_state_dict(former.state_dict())
         else:
             start_from_constant(net, parameters, answer, data.train)
-        n_epochs = count_epochs(config, data.train)
+        n_epochs = count_epochs(resolve_supervision(config, net), data.train)
         show, name = parameters.data.progress, parameters.net_name
         with epoch_progress(show, n_epochs, name, on_epoch) as report:
             trained = fit(

@@ -209,9 +209,7 @@ class SequenceRegressor(SequenceEstimator):
     def predict_rows(
         self, rows: FloatArray, has_window: BoolArray, num_threads: int | None = None
     ) -> FloatArray:
-        """Predict rows that are scaled already: (N, K) in scaled units; arguments as in
-        `predict_outputs`.
-        """
+        """Predict (N, K) in scaled units of scaled rows, the arguments of `predict_outputs`."""
         return self.points(self.predict_outputs(rows, has_window, num_threads))
 
     def score(self, X: Given, y: Any, sample_weight: Any = None) -> float:

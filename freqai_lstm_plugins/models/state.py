@@ -159,7 +159,7 @@ def _damaged(reason: str) -> NotACheckpointError:
     return NotACheckpointError(f"The model file is damaged: {reason}. Train the model again.")
 
 
-def _check_names(state: SequenceState, kind: str) -> None:
+def _check_names(state: SequenceState, _kind: str) -> None:
     for name in ("feature_names", "label_names", "symbols"):
         if not all(isinstance(item, str) for item in getattr(state, name)):
             raise _damaged(f"{name!r} holds more than names")
@@ -170,7 +170,7 @@ def _check_names(state: SequenceState, kind: str) -> None:
             raise _damaged(f"{settings!r} holds more than settings")
 
 
-def _check_weights(state: SequenceState, kind: str) -> None:
+def _check_weights(state: SequenceState, _kind: str) -> None:
     for name, tensor in state.state_dict.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise _damaged("'state_dict' holds more than tensors")
@@ -192,7 +192,7 @@ def _check_classes(state: SequenceState, kind: str) -> None:
         raise _damaged("its classes cannot be right")
 
 
-def _check_window(state: SequenceState, kind: str) -> None:
+def _check_window(state: SequenceState, _kind: str) -> None:
     n_blank = sum(map(len, state.classes)) or len(state.label_names)
     if state.window < 1 or not _are_numbers(state.target_mean, n_blank):
         raise _damaged("its window or target_mean cannot be right")
@@ -227,7 +227,7 @@ def _are_margins(by_symbol: Any, count: int) -> bool:
     )
 
 
-def _check_scaling(state: SequenceState, kind: str) -> None:
+def _check_scaling(state: SequenceState, _kind: str) -> None:
     if state.scaling is None:
         return
     for name, names in (("feature", state.feature_names), ("target", state.label_names)):
@@ -238,7 +238,7 @@ def _check_scaling(state: SequenceState, kind: str) -> None:
                 raise _damaged(f"its scaling has a wrong {key!r}")
 
 
-def _check_history(state: SequenceState, kind: str) -> None:
+def _check_history(state: SequenceState, _kind: str) -> None:
     history = state.history
     epochs, best = history.get("epochs"), history.get("best_epoch")
     if not isinstance(epochs, list) or best not in range(1, len(epochs) + 1):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.objectives import Answer, Classes, Numbers, Quantiles
 from freqai_lstm_plugins.training.prediction import predict_windows
+from freqai_lstm_plugins.training.ranks import rank_correlation
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.data.preparation import Prepared
@@ -68,7 +67,7 @@ def with_yardstick(
     constant_loss = float(losses.sum() / valid.weights.sum())
     with torch_threads(threads):
         outputs = predict_windows(net, valid.rows, valid.ends, valid.window)
-    correlation = rank_correlation(answer, outputs, valid.targets.cpu())
+    correlation = rank_correlation(answer, outputs, valid.targets.cpu(), valid.weights.cpu())
     if history.best_loss >= constant_loss:
         logger.warning(
             "%s: no better than a constant forecast on %d validation windows: loss %.5g against "
@@ -80,31 +79,3 @@ def with_yardstick(
             correlation,
         )
     return dataclasses.replace(history, constant_loss=constant_loss, rank_correlation=correlation)
-
-
-def rank_correlation(answer: Answer, outputs: Tensor, targets: Tensor) -> float:
-    """Return Spearman's correlation of forecasts with what came, a mean over targets or classes.
-
-    Of classes it is that of each probability with whether the class came; 0 where one of both
-    never changes.
-    """
-    if isinstance(answer, Classes):
-        forecasts = answer.probabilities(outputs)
-        came = [
-            (numbers.long().unsqueeze(1) == torch.arange(size)).float()
-            for numbers, size in zip(targets.T, answer.sizes, strict=True)
-        ]
-        targets = torch.cat(came, dim=1)
-    elif isinstance(answer, Numbers | Quantiles):
-        forecasts = answer.points(outputs)
-    else:
-        forecasts = outputs
-    pairs = zip(forecasts.T.numpy(), targets.T.numpy(), strict=True)
-    return float(np.mean([_spearman(one, other) for one, other in pairs]))
-
-
-def _spearman(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    ranks = [pd.Series(values).rank().to_numpy() for values in (one, other)]
-    if any(np.ptp(rank) == 0 for rank in ranks):
-        return 0.0
-    return float(np.corrcoef(np.array(ranks))[0, 1])

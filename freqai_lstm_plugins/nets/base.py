@@ -54,14 +54,17 @@ class SequenceNet(nn.Module):
 
     @property
     def is_stepwise(self) -> bool:
+        """Whether there is a `forward_steps`; a net whose steps see later rows says no."""
         return hasattr(self, "forward_steps")
 
     @property
     def shares_rows(self) -> bool:
+        """No, unless a net has a `forward_rows`."""
         return False
 
     @property
     def splits_batches(self) -> bool:
+        """No, unless a net says that its layers are nearly all of its work."""
         return False
 
 

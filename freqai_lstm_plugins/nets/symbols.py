@@ -49,6 +49,7 @@ class PanelNet(SequenceNet):
 
     @property
     def splits_batches(self) -> bool:
+        """Whether the net inside does; the embedding is a lookup."""
         return splits_batches(self.net)
 
 

@@ -217,29 +217,29 @@ def _run_so_far(flags: pd.Series[bool], least: int = 1) -> Figures:
 # Each check gives the figure of a row that is wrong, NaN elsewhere.
 
 
-def _not_finite(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _not_finite(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     cells = (~np.isfinite(frame)).sum(axis=1).astype("float64")
     return cells.where(cells > 0)
 
 
-def _not_positive(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _not_positive(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     lowest = frame[list(PRICES)].min(axis=1)
     return lowest.where(lowest <= 0)
 
 
-def _negative_volume(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _negative_volume(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return frame["volume"].where(frame["volume"] < 0)
 
 
-def _high_below_low(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _high_below_low(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return _beyond(frame["low"], frame["high"], frame)
 
 
-def _close_outside(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _close_outside(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return _outside(frame, "close")
 
 
-def _open_outside(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _open_outside(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     return _outside(frame, "open")
 
 
@@ -257,7 +257,7 @@ def _returns(frame: pd.DataFrame) -> Figures:
     return frame["close"] / frame["close"].shift() - 1
 
 
-def _infinite_return(frame: pd.DataFrame, limits: CheckLimits) -> Figures:
+def _infinite_return(frame: pd.DataFrame, _limits: CheckLimits) -> Figures:
     returns = _returns(frame)
     return returns.where(np.isinf(returns))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,17 +23,24 @@ from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
 from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writing_to
 from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
+from freqai_lstm_plugins.training.history import History
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
+    from freqai_lstm_plugins.research.report import Section
 
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 
 
-def judge_run(started: Started) -> Path:
+def judge_run(started: Started, more: Sequence[Section] = ()) -> Path:
     """Write the report of what is done, unless the very same stands there already.
+
+    Args:
+        started: The run.
+        more: Parts of the page that it knows nothing of, such as those of a search.
 
     Returns:
         Path of the page.
@@ -42,7 +50,7 @@ def judge_run(started: Started) -> Path:
         MissingExtraError: A package of the extra `research` is not installed.
     """
     folder = started.out / REPORT_FOLDER
-    state = _state(started)
+    state = _state(started, more)
     page, written = folder / "report.html", folder / STATE_FILE
     if page.is_file() and written.is_file() and written.read_text(encoding="utf-8") == state:
         return page
@@ -55,20 +63,20 @@ def judge_run(started: Started) -> Path:
         trading=trading_of(experiment, started),
     )
     with writing_to(started.out):
-        page = write_report(Report(_run(started, table), findings), folder)
+        page = write_report(Report(_run(started, table), findings, tuple(more)), folder)
         write_text(folder / VERDICT_FILE, "\n".join(findings.verdicts) + "\n")
         write_text(written, state)
     return page
 
 
-def _state(started: Started) -> str:
-    """Return what a report is made of: experiment, headline, and how each of the jobs ended."""
+def _state(started: Started, more: Sequence[Section]) -> str:
+    """Return what a report is made of: experiment, headline, how each job ended, and more."""
     done = sorted(job.key for job in started.plan.jobs if is_done(job, started.out))
     experiment = started.experiment
-    failed = started.failures.to_dict("records")
-    content = json.dumps(
-        [experiment_hash(experiment), experiment.output.title, done, failed, package_versions()]
-    )
+    known: list[Any] = [experiment_hash(experiment), experiment.output.title, done]
+    known += [started.failures.to_dict("records"), package_versions()]
+    known += [[part.name, *(figure.to_json() for _, figure in part.charts)] for part in more]
+    content = json.dumps(known)
     return hashlib.sha256(content.encode()).hexdigest() + "\n"
 
 
@@ -137,6 +145,7 @@ def _run(started: Started, table: pd.DataFrame) -> Run:
         experiment=text,
         histories=_histories(entries),
         timings=_timings(entries),
+        ensembles=_ensembles(entries),
         purged=_purged(plan.purged),
         checks=summary(started.dataset.checked),
         failures=pd.concat([started.failures, _left_out(plan.left_out)], ignore_index=True),
@@ -155,6 +164,34 @@ def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
     return found
 
 
+def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
+    """Return what ensembles are made of fold by fold, means over symbols and seeds."""
+    rows = []
+    for model, entry in entries:
+        found = entry.metadata.get("ensemble")
+        if found is None:
+            continue
+        fold = entry.metadata["fold"]
+        own, mean = found["own_error"], found["mean_error"]
+        rows.append(
+            {
+                "model": model,
+                "fold": fold["number"],
+                "test_from": str(fold["test"]["first"])[:10],
+                "effective_members": found["effective_members"],
+                "error_correlation": found["correlation"],
+                "error_beside_mean": own / mean - 1 if own is not None and mean else None,
+                **{f"w_{name}": weight for name, weight in found["weights"].items()},
+            }
+        )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    numbers = table.columns.difference(["model", "fold", "test_from"])
+    table[numbers] = table[numbers].astype(float)
+    return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
+
+
 def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
     rows = [
         {
@@ -162,12 +199,22 @@ def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
             "jobs": 1,
             "seconds": entry.metadata["seconds"],
             "peak_memory_mb": entry.metadata["peak_memory_bytes"] / 2**20,
+            "no_better_than_constant": _is_beaten(entry.metadata["history"]),
         }
         for model, entry in entries
     ]
     grouped = pd.DataFrame(rows).groupby("model", sort=False)
     columns: Any = {"jobs": "sum", "seconds": "sum", "peak_memory_mb": "max"}
+    columns["no_better_than_constant"] = lambda told: told.sum(min_count=1)
     return grouped.agg(columns)
+
+
+def _is_beaten(history: dict[str, Any]) -> float:
+    """Tell whether a constant forecast did as well on the validation rows; NaN if unknown."""
+    found = History.from_dict(history)
+    if found.constant_loss is None:
+        return math.nan
+    return float(found.best_loss >= found.constant_loss)
 
 
 def _purged(purged: pd.DataFrame) -> pd.DataFrame:

@@ -303,7 +303,6 @@ def find_break_even(account: Account, equal: Account) -> float:
 
     NaN where the account has no lead even without costs.
     """
-
     from scipy.optimize import brentq
 
     def lead(cost: float) -> float:

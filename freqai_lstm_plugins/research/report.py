@@ -41,6 +41,7 @@ class Run:
         experiment: Text of the experiment file, as it was resolved.
         histories: For each net the losses of one training: `epoch`, `train_loss`, `valid_loss`.
         timings: A line a model: seconds and peak memory.
+        ensembles: A line an ensemble and fold: its weights, and how alike its members' errors are.
         purged: A line a fold: its dates and the rows left out before them.
         checks: A line a warning about the data.
         failures: A line a job that failed, with its reason.
@@ -51,6 +52,7 @@ class Run:
     experiment: str
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     timings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ensembles: pd.DataFrame = field(default_factory=pd.DataFrame)
     purged: pd.DataFrame = field(default_factory=pd.DataFrame)
     checks: pd.DataFrame = field(default_factory=pd.DataFrame)
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -58,10 +60,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report shows."""
+    """All that a report shows: the run, what was found, and parts that another one adds."""
 
     run: Run
     findings: Findings
+    more: tuple[Section, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,7 @@ def build_sections(report: Report, palette: charts.Palette) -> list[Section]:
             tuple(found.outcomes["model"].unique()),
             is_detail=True,
         ),
+        *report.more,
         *_run_sections(run, palette),
     ]
     return [part for part in sections if part.charts or not _is_empty(part.frame)]
@@ -239,7 +243,22 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
             tuple(run.histories),
             is_detail=True,
         ),
-        Section("timings", "Seconds and memory", "Of all jobs of a model.", run.timings),
+        Section(
+            "ensembles",
+            "What ensembles are made of",
+            "Fold by fold, so over time, and in the mean over symbols and seeds: the members' "
+            "weights (w_), how many members of equal weight these amount to, how alike the "
+            "members' out-of-fold errors are, and by what share the ensemble's squared error there "
+            "was above that of the plain mean (below zero is better).",
+            run.ensembles,
+        ),
+        Section(
+            "timings",
+            "Trainings",
+            "Seconds of all jobs of a model, the most memory that one took, and in how many a "
+            "constant forecast did as well on the validation rows.",
+            run.timings,
+        ),
         Section(
             "purged",
             "Rows left out between training and test",

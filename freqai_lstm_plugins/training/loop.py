@@ -1,12 +1,13 @@
 """The training loop.
 
-`fit` -> `_run_epoch` -> `_train_step`: each does one thing. Rows stay one tensor on the device,
-batches are index vectors, and the loss is read once an epoch.
+`fit` -> `_run_epochs` -> `_train_epoch` -> `_train_step`: each does one thing. Rows stay one tensor
+on the device, batches are index vectors, and the loss is read once an epoch.
 """
 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 import time
@@ -28,10 +29,12 @@ from freqai_lstm_plugins.nets import (
     splits_batches,
 )
 from freqai_lstm_plugins.nets.cpu import keep_memory, team
+from freqai_lstm_plugins.training.averaging import WeightAverage
 from freqai_lstm_plugins.training.batches import Batch, epoch_batches, steps_an_epoch
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.objectives import Answer, Numbers, Quantiles
 from freqai_lstm_plugins.training.prediction import all_outputs
+from freqai_lstm_plugins.training.ranks import rank_correlation
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.config import TrainConfig
@@ -62,11 +65,17 @@ class _Task:
 
 
 @dataclass
-class _Best:
-    """The weights of the best epoch so far; None where the last ones count."""
+class _Run:
+    """What changes from step to step, and the weights of the best epoch so far."""
 
-    loss: float = math.inf
-    weights: dict[str, Any] | None = None
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage
+    batches: torch.Generator
+    n_steps_left: float
+    watched: float = math.inf
+    best_watched: float = math.inf
+    best_epoch: int = 0
+    best_weights: dict[str, Any] | None = None
 
 
 def fit(
@@ -103,6 +112,7 @@ def fit(
     """
     require_windows(train)
     device = next(net.parameters()).device
+    config = resolve_supervision(config, net)
     task = _Task(
         net,
         train.to(device),
@@ -133,67 +143,80 @@ def _sharing(net: nn.Module) -> Iterator[None]:
 
 def _run_epochs(task: _Task, optimizer: torch.optim.Optimizer, on_epoch: OnEpoch | None) -> History:
     config, net = task.config, task.net
-    n_epochs, n_steps = count_epochs(config, task.train), _n_steps(config)
+    n_epochs = count_epochs(config, task.train)
     schedule = _schedule(optimizer, config, n_epochs)
     history = History(
         n_train_windows=len(task.train),
         n_valid_windows=0 if task.valid is None else len(task.valid),
     )
-    generator, best = torch.Generator().manual_seed(config.seed), _Best()
+    batches = torch.Generator().manual_seed(config.seed)
+    run = _Run(optimizer, WeightAverage(net, config.ema_decay), batches, _n_steps(config))
     for number in itertools.count(1):
-        epoch, n_taken = _run_epoch(task, optimizer, generator, number, n_steps)
-        n_steps -= n_taken
+        epoch = _run_epoch(task, run, number)
         history.epochs.append(epoch)
-        _keep_best(best, epoch, net, history)
+        history.best_epoch = run.best_epoch
         is_stopped = on_epoch is not None and on_epoch(epoch) is True
         is_stale = 0 < config.patience <= number - history.best_epoch
-        is_last = n_steps <= 0 if config.max_epochs is None else number == n_epochs
+        is_last = run.n_steps_left <= 0 if config.max_epochs is None else number == n_epochs
         if is_stopped or is_stale or is_last:
             break
-        _advance(schedule, _watched(epoch))
-    if best.weights is not None:
-        net.load_state_dict(best.weights)
+        _advance(schedule, run.watched)
+    if run.best_weights is not None:
+        net.load_state_dict(run.best_weights)
+        return history
+    run.average.exchange()
     # Without validation nothing has looked at what the last step made of the weights.
-    elif not all(bool(weight.isfinite().all()) for weight in net.parameters()):
+    if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
         raise TrainingError(_divergence_message(number, math.nan, None, config))
     return history
 
 
-def _watched(epoch: Epoch) -> float:
-    return epoch.train_loss if epoch.valid_loss is None else epoch.valid_loss
+def _run_epoch(task: _Task, run: _Run, number: int) -> Epoch:
+    """Train on every window once, or until no step is left, and keep the weights if they are best.
+
+    Raises:
+        TrainingError: A loss is no longer finite.
+    """
+    started, rate = time.perf_counter(), float(run.optimizer.param_groups[0]["lr"])
+    train_loss = _train_epoch(task, run)
+    with run.average.applied():
+        valid_loss, run.watched = _validate(task, train_loss)
+        if not all(map(math.isfinite, (train_loss, valid_loss or 0.0, run.watched))):
+            raise TrainingError(_divergence_message(number, train_loss, valid_loss, task.config))
+        if valid_loss is None:
+            run.best_epoch = number
+        elif run.watched < run.best_watched:
+            run.best_watched, run.best_epoch = run.watched, number
+            run.best_weights = copy.deepcopy(task.net.state_dict())
+    return Epoch(number, train_loss, valid_loss, rate, time.perf_counter() - started)
 
 
-def _keep_best(best: _Best, epoch: Epoch, net: nn.Module, history: History) -> None:
-    if epoch.valid_loss is None:
-        history.best_epoch = epoch.number
-    elif epoch.valid_loss < best.loss:
-        best.loss, history.best_epoch = epoch.valid_loss, epoch.number
-        best.weights = copy.deepcopy(net.state_dict())
-
-
-def _run_epoch(
-    task: _Task,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    number: int,
-    n_steps: float,
-) -> tuple[Epoch, int]:
-    """Train on every window once, or until `n_steps` are taken; return the steps taken too."""
-    net, config = task.net, task.config
-    started, rate = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
-    net.train()
-    total, n_seen, n_taken = torch.zeros((), device=task.train.ends.device), 0, 0
-    for batch in epoch_batches(net, task.train, config, generator):
-        total += _train_step(task, batch, optimizer) * len(batch.targets)
-        n_seen, n_taken = n_seen + len(batch.targets), n_taken + 1
-        if n_taken >= n_steps:
+def _train_epoch(task: _Task, run: _Run) -> float:
+    """Take the steps of an epoch, and return the mean loss of the windows that were seen."""
+    task.net.train()
+    total, n_seen = torch.zeros((), device=task.train.ends.device), 0
+    for batch in epoch_batches(task.net, task.train, task.config, run.batches):
+        total += _train_step(task, batch, run.optimizer) * len(batch.targets)
+        run.average.update()
+        n_seen += len(batch.targets)
+        run.n_steps_left -= 1
+        if run.n_steps_left <= 0:
             break
-    train_loss = float(total.item()) / n_seen
-    valid_loss = None if task.valid is None else mean_loss(net, task.valid, task.answer)
-    epoch = Epoch(number, train_loss, valid_loss, rate, time.perf_counter() - started)
-    if not (math.isfinite(train_loss) and math.isfinite(_watched(epoch))):
-        raise TrainingError(_divergence_message(number, train_loss, valid_loss, config))
-    return epoch, n_taken
+    return float(total.item()) / n_seen
+
+
+def _validate(task: _Task, train_loss: float) -> tuple[float | None, float]:
+    """Return the validation loss, and what the best epoch is the lowest in."""
+    if task.valid is None:
+        return None, train_loss
+    if task.config.monitor == "loss":
+        loss = mean_loss(task.net, task.valid, task.answer)
+        return loss, loss
+    outputs = _outputs(task.net, task.valid)
+    loss = _mean_of(task.answer, outputs, task.valid)
+    weights = task.valid.weights.cpu()
+    told = rank_correlation(task.answer, outputs.float().cpu(), task.valid.targets.cpu(), weights)
+    return loss, -told
 
 
 def _train_step(task: _Task, batch: Batch, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -256,6 +279,13 @@ def _n_steps(config: TrainConfig) -> float:
     return config.n_steps
 
 
+def resolve_supervision(config: TrainConfig, net: nn.Module) -> TrainConfig:
+    """Return the settings with `auto` replaced by what the net can serve."""
+    if config.supervision != "auto":
+        return config
+    return dataclasses.replace(config, supervision="dense" if is_stepwise(net) else "exact")
+
+
 def _check_supervision(net: nn.Module, supervision: str) -> None:
     if supervision == "dense" and not is_stepwise(net):
         raise ConfigError(
@@ -283,12 +313,20 @@ def _each(answer: Answer) -> str:
     return "a target" if isinstance(answer, Numbers) else "a class"
 
 
-@torch.no_grad()
 def mean_loss(net: nn.Module, windows: WindowSet, answer: Answer | None = None) -> float:
     """Return the weighted mean loss of `net` in evaluation mode; `answer` as in `fit`."""
     answer = answer or Numbers(windows.targets.shape[1])
+    return _mean_of(answer, _outputs(net, windows), windows)
+
+
+@torch.no_grad()
+def _outputs(net: nn.Module, windows: WindowSet) -> Tensor:
     net.eval()
-    outputs = all_outputs(net, windows.rows, windows.ends, windows.window)
+    return all_outputs(net, windows.rows, windows.ends, windows.window)
+
+
+@torch.no_grad()
+def _mean_of(answer: Answer, outputs: Tensor, windows: WindowSet) -> float:
     losses = answer.loss(outputs, windows.targets) * windows.weights
     return float((losses.sum() / windows.weights.sum()).item())
 
@@ -305,9 +343,9 @@ def _schedule(optimizer: torch.optim.Optimizer, config: TrainConfig, n_epochs: i
     return None
 
 
-def _advance(schedule: Schedule, loss: float) -> None:
+def _advance(schedule: Schedule, watched: float) -> None:
     if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        schedule.step(loss)
+        schedule.step(watched)
     elif schedule is not None:
         schedule.step()
 

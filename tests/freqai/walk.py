@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from freqtrade.enums import RunMode
 from freqtrade.strategy import IStrategy
 
-from tests.freqai.host import PAIR, make_model
+from tests.freqai.host import OTHER, PAIR, make_model, turned_over
 
 TIMEFRAME = "15m"
 PER_DAY = 96
@@ -73,8 +74,22 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class _Provider:
+class Provider:
+    """Has the candles of all pairs, as freqtrade's own in a backtest."""
+
     runmode = RunMode.BACKTEST
+
+    def __init__(
+        self, market: Mapping[str, pd.DataFrame], whitelist: Iterable[str] | None = None
+    ) -> None:
+        self.market = market
+        self.whitelist = list(whitelist or market)
+
+    def current_whitelist(self) -> list[str]:
+        return list(self.whitelist)
+
+    def get_pair_dataframe(self, pair: str, timeframe: str) -> pd.DataFrame:
+        return self.market[pair].copy() if pair in self.market else pd.DataFrame()
 
 
 def backtest(
@@ -107,19 +122,31 @@ def backtest(
 def run(
     model: Any, candles: pd.DataFrame, strategy: type[SmallStrategy] = SmallStrategy
 ) -> pd.DataFrame:
-    """Backtest one more pair's candles with a model that `backtest` made."""
+    """Backtest one more pair's candles with a model that `backtest` made.
+
+    Another pair is in the whitelist; each of its candles is made of the same one of this pair.
+    """
     built = strategy(model.config)
-    built.dp, built.freqai = _Provider(), model
+    built.dp = Provider({PAIR: candles, OTHER: turned_over(candles)})
+    built.freqai = model
     return model.start(candles.copy(), {"pair": PAIR}, built)
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every saved model's weights, by training."""
+    """Return the bytes of all that every saved model has learned, by training."""
     from freqai_lstm_plugins.checkpoint import read_checkpoint
-    from freqai_lstm_plugins.models.state import read_state
 
-    found = {}
-    for path in sorted(folder.glob("models/test/sub-train-*/*_model.zip")):
-        tensors = read_state(read_checkpoint(path)).state_dict.values()
-        found[path.parent.name] = b"".join(tensor.numpy().tobytes() for tensor in tensors)
-    return found
+    return {
+        path.parent.name: _learned(read_checkpoint(path).state)
+        for path in sorted(folder.glob("models/test/sub-train-*/*_model.zip"))
+    }
+
+
+def _learned(value: Any) -> bytes:
+    if isinstance(value, Mapping):
+        # A history tells how many seconds an epoch took.
+        parts = [item for key, item in value.items() if key != "history"]
+        return b"".join(map(_learned, parts))
+    if isinstance(value, list | tuple):
+        return b"".join(map(_learned, value))
+    return value.numpy().tobytes() if hasattr(value, "numpy") else repr(value).encode()

@@ -11,7 +11,7 @@ import torch
 from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor, load_model
 from freqai_lstm_plugins.data.windows import WindowSet
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.models.yardstick import constant_outputs, rank_correlation
+from freqai_lstm_plugins.models.yardstick import constant_outputs
 from freqai_lstm_plugins.nets import NETS
 from freqai_lstm_plugins.training.objectives import Classes, Numbers, Quantiles
 
@@ -65,16 +65,6 @@ def test_no_other_constant_has_a_smaller_loss(answer):
             other = best.clone()
             other[place] += step
             assert loss(best) < loss(other)
-
-
-def test_rank_correlation_is_spearmans():
-    answer = Numbers(2)
-    outputs = torch.tensor([[1.0, 1], [2, 1], [4, 1]])
-    assert rank_correlation(answer, outputs, torch.tensor([[1.0, 1], [8, 2], [9, 3]])) == 0.5
-    assert rank_correlation(Numbers(1), outputs[:, :1], -outputs[:, :1]) == -1.0
-    chances = torch.tensor([[2.0, 0], [0, 1], [0, 3]])
-    told = rank_correlation(Classes(((1.0, 1.0),)), chances, torch.tensor([[0.0], [1], [1]]))
-    assert told == pytest.approx(np.sqrt(0.75))
 
 
 @pytest.mark.parametrize("kind", [SequenceRegressor, SequenceClassifier])

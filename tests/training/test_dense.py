@@ -135,6 +135,6 @@ def test_a_net_without_steps_is_told_to_train_on_windows():
         model.fit(x, x[:, 0])
 
 
-def test_only_the_two_ways_are_known():
-    with pytest.raises(ConfigError, match="supervision must be one of exact, dense, not 'thick'"):
+def test_only_the_ways_that_there_are_are_taken():
+    with pytest.raises(ConfigError, match="supervision must be one of exact, dense, auto, not"):
         SequenceRegressor(supervision="thick")

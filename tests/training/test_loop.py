@@ -20,7 +20,9 @@ from freqai_lstm_plugins.nets import build_net
 from freqai_lstm_plugins.training.devices import choose_device, free_threads, seeded, torch_threads
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.loop import count_epochs, fit, mean_loss
+from freqai_lstm_plugins.training.objectives import Numbers
 from freqai_lstm_plugins.training.prediction import predict_windows
+from freqai_lstm_plugins.training.ranks import rank_correlation
 
 W, F = 4, 3
 
@@ -60,6 +62,36 @@ def test_the_best_weights_are_restored():
     losses = [epoch.valid_loss for epoch in trained.history.epochs]
     assert trained.history.best_epoch == int(np.argmin(losses)) + 1 < len(losses)
     assert mean_loss(net, valid_set) == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_the_best_epoch_may_be_that_of_the_highest_rank_correlation():
+    noise = torch.randn(16, 1, generator=torch.Generator().manual_seed(9))
+    train_set, valid_set = window_set(16, targets=noise), window_set(64, seed=1)
+    net, told = small_net(), []
+
+    def look(epoch):
+        outputs = predict_windows(net, valid_set.rows, valid_set.ends, W)
+        told.append(rank_correlation(Numbers(1), outputs, valid_set.targets))
+
+    config = TrainConfig(max_epochs=60, patience=0, monitor="rank_correlation", batch_size=32)
+    history = fit(net, train_set, valid_set, config, on_epoch=look).history
+    losses = [epoch.valid_loss for epoch in history.epochs]
+    assert history.best_epoch == int(np.argmax(told)) + 1 != int(np.argmin(losses)) + 1
+    look(None)
+    assert told[-1] == max(told)
+
+
+@pytest.mark.parametrize("name", ["gru", "tft"])
+def test_auto_supervision_is_dense_for_nets_that_can_serve_it(name):
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    settings = {"max_epochs": 2, "batch_size": 8, "hidden_size": 4}
+    known = {"gru": "dense", "tft": "exact"}[name]
+    models = [
+        SequenceRegressor(name, 4, **settings, supervision=supervision).fit(rows, rows[:, 0])
+        for supervision in ("auto", known)
+    ]
+    auto, named = (nn.utils.parameters_to_vector(model.net_.parameters()) for model in models)
+    assert torch.equal(auto, named)
 
 
 def test_training_stops_after_patience_epochs_without_progress():

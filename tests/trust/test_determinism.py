@@ -8,12 +8,14 @@ import sys
 import pandas as pd
 
 from tests.freqai.walk import weights
+from tests.trust.cases import CASES, ONE_NET
 
 BACKTEST = """
 import sys
 from pathlib import Path
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.walk import PER_DAY, ClassStrategy, SmallStrategy, backtest
+from tests.trust.cases import CASES, KWARGS, ONE_NET
 
 market = synthetic_market(["BTC/USDT"], "15m", 4 * PER_DAY, seed=4)["BTC/USDT"]
 training = "freqai__model_training_parameters__trainer_kwargs"
@@ -22,24 +24,27 @@ kinds = {
     "quantiles": (SmallStrategy, "LeaTFTRegressor", {f"{training}__interval": 0.8}),
     "classes": (ClassStrategy, "LeaLSTMClassifier", {f"{training}__class_weight": "balanced"}),
 }
+for case in CASES:
+    if case is not ONE_NET:
+        kinds[case.name] = (SmallStrategy, "LeaLSTMRegressor", case.changes)
 for kind, (strategy, model, changes) in kinds.items():
     predicted, _ = backtest(
         Path(sys.argv[1]) / kind,
         market,
         strategy,
-        freqaimodel=model,
         freqai__feature_parameters__noise_standard_deviation=0.05,
-        freqai__model_training_parameters__model_kwargs={
-            "hidden_dim": 8, "n_layer": 2, "dropout": 0.3
+        **{
+            "freqaimodel": model,
+            KWARGS: {"hidden_dim": 8, "n_layer": 2, "dropout": 0.3},
+            f"{training}__seed": int(sys.argv[2]),
+            **changes,
         },
-        **{f"{training}__seed": int(sys.argv[2])},
-        **changes,
     )
     predicted.to_pickle(Path(sys.argv[1]) / kind / "predictions.pkl")
 """
 
 
-KINDS = ("numbers", "quantiles", "classes")
+KINDS = ("numbers", "quantiles", "classes", *(case.name for case in CASES if case is not ONE_NET))
 
 
 def test_two_processes_give_the_same_weights_bit_by_bit(tmp_path):

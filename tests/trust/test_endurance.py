@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.freqai.host import PAIR, make_frame, make_model, predict, train
+from tests.trust.cases import EPOCHS, EVERY_MODEL
 
 SHORT = pytest.param(30, id="short")
 LONG = pytest.param(600, id="long", marks=pytest.mark.slow)
@@ -24,16 +25,21 @@ def level() -> tuple[float, int, int]:
     return process.memory_info().rss / 1e6, process.num_fds(), threading.active_count()
 
 
+@EVERY_MODEL
 @pytest.mark.parametrize("continual", [False, True], ids=["afresh", "continual"])
 @pytest.mark.parametrize("n_trainings", [SHORT, LONG])
-def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_trainings, continual):
+def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_trainings, continual, case):
     """Catches a frame, a graph, an optimizer, a log or a thread that is kept a training."""
+    n_trainings = max(n_trainings // case.cost, 12)
     frame = make_frame(600)
     model = make_model(
         tmp_path,
-        freqai__continual_learning=continual,
-        freqai__activate_tensorboard=True,
-        freqai__model_training_parameters__trainer_kwargs__n_epochs=1,
+        **{
+            "freqai__continual_learning": continual,
+            "freqai__activate_tensorboard": True,
+            EPOCHS: 1,
+            **case.changes,
+        },
     )
     levels = []
     for stamp in range(1, n_trainings + 1):
@@ -47,7 +53,7 @@ def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_training
     # Medians of the first and the last tenth, since single readings jump.
     tenth = max(len(memory) // 10, 1)
     growth = np.median(memory[-tenth:]) - np.median(memory[:tenth])
-    how = "continual" if continual else "afresh"
+    how = f"{case.name}, " + ("continual" if continual else "afresh")
     figure = (
         f"memory {np.median(memory[:tenth]):.0f} -> {np.median(memory[-tenth:]):.0f} MB, "
         f"files {files[0]:.0f} -> {files[-1]:.0f}, threads {threads[0]:.0f} -> {threads[-1]:.0f}"
@@ -61,12 +67,14 @@ def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_training
     assert len(folders) <= 3
 
 
-def test_what_is_kept_a_pair_does_not_grow_with_the_rows_trained_on(tmp_path):
+@EVERY_MODEL
+def test_what_is_kept_a_pair_does_not_grow_with_the_rows_trained_on(tmp_path, case):
     """Catches training rows, windows or frames that stay with the model in memory."""
     sizes = []
-    for n_rows in (300, 3000):
-        model = make_model(tmp_path / str(n_rows))
+    # Trees grow until they have all their leaves.
+    for n_rows in (1500, 5000):
+        model = make_model(tmp_path / str(n_rows), **case.changes)
         train(model, make_frame(n_rows))
-        kept = (model.dd.model_dictionary[PAIR], model.dd.meta_data_dictionary[PAIR])
+        kept = (model.dd.model_dictionary[PAIR], model.dd.meta_data_dictionary.get(PAIR))
         sizes.append(len(cloudpickle.dumps(kept)))
     assert sizes[1] < 1.02 * sizes[0] + 2000

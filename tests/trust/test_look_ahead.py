@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.host import PAIR, WINDOW
 from tests.freqai.walk import PER_DAY, ClassStrategy, SmallStrategy, backtest, weights
+from tests.trust.cases import CASES, ONE_NET
 
 DAYS = 5
 TRAIN_DAYS = 2
@@ -107,6 +108,12 @@ KINDS = {
     ),
     # The round-off of probabilities is that of numbers about 1, not of returns.
     "classes": (ClassStrategy, {"freqaimodel": "LeaLSTMClassifier", "tolerance": 1e-6}),
+    # So is that of an ensemble's weights.
+    **{
+        case.name: (SmallStrategy, {**case.changes, "tolerance": 1e-6})
+        for case in CASES
+        if case is not ONE_NET
+    },
 }
 
 
@@ -124,7 +131,7 @@ def kind(request, market, tmp_path_factory):
 def test_a_later_candle_changes_no_earlier_interval_and_no_earlier_class(
     market, kind, row, how, seed
 ):
-    """Catches a calibration, a class or its weight that knows a later candle."""
+    """Catches a calibration, a class or its weight, or that of a member, that knows a later one."""
     original, strategy, changes = kind
     assert_the_past_stays(market, original, row, how, seed, strategy, **changes)
 

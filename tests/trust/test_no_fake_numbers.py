@@ -10,6 +10,7 @@ from freqai_lstm_plugins.replay import aggregate, read_candles, synthetic_market
 from tests.e2e.bot import real_candles
 from tests.freqai.host import PAIR, WINDOW
 from tests.freqai.walk import PER_DAY, SmallStrategy, backtest
+from tests.trust.cases import CASES
 
 DAYS = 14
 TRAIN_DAYS = 3
@@ -63,11 +64,12 @@ def has_full_past(features: pd.DataFrame, candles: pd.DataFrame) -> list[bool]:
     return told
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def run(request, tmp_path_factory):
     market = with_gaps(candles())
+    folder = tmp_path_factory.mktemp("walk")
     predicted, model = backtest(
-        tmp_path_factory.mktemp("walk"), market, Holey, train_days=TRAIN_DAYS
+        folder, market, Holey, train_days=TRAIN_DAYS, **request.param.changes
     )
     return market, predicted, model
 
@@ -89,7 +91,8 @@ def test_exactly_the_candles_with_a_full_past_have_a_prediction(run, record_figu
     wrong = inside & (told != np.array(expected))
     n_slices = DAYS - TRAIN_DAYS
     record_figure(
-        f"no fake numbers: of {inside.sum()} candles in {n_slices} slices, wrongly with or without",
+        f"no fake numbers, {type(model).__name__}: of {inside.sum()} candles in {n_slices} slices, "
+        f"wrongly with or without",
         int(wrong.sum()),
     )
     assert market[wrong].empty

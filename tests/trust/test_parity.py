@@ -11,7 +11,9 @@ from freqtrade.configuration import TimeRange
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from freqai_lstm_plugins import SequenceClassifier, load_model
-from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
+from freqai_lstm_plugins.data.arrays import finite_rows, to_float32
+from freqai_lstm_plugins.data.windows import consecutive_in_time, window_ends
+from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from tests.freqai.host import (
     CLASSES,
     MODELS,
@@ -23,10 +25,13 @@ from tests.freqai.host import (
     predict,
     train,
 )
+from tests.trust.cases import ALL_PAIRS, CASES, KWARGS, ONE_NET, columns_alone
 
-# Ensembles take other settings, and keep to the same in their own tests.
+# Those that take a net's settings; the others stand among the cases.
+OTHERS = [case for case in CASES if case is not ONE_NET]
 MODEL_NAMES = sorted(
-    path.stem for path in MODELS.glob("Lea*Regressor.py") if path.stem != "LeaEnsembleRegressor"
+    {path.stem for path in MODELS.glob("Lea*Regressor.py")}
+    - {case.changes.get("freqaimodel") for case in OTHERS}
 )
 
 # Every candle around the holes, and of the others enough.
@@ -68,7 +73,7 @@ def built(user_dir: Path, **changes):
 def from_backtest(user_dir: Path, frame: pd.DataFrame, **changes):
     """Predict slice by slice as a backtest does that finds its models on disk."""
     model = built(user_dir, live=False, **changes)
-    kitchen = SequenceDataKitchen(model.config, False, PAIR, WINDOW - 1)
+    kitchen = model.new_kitchen(PAIR)
     kitchen.set_paths(PAIR, 1)
     kitchen.set_new_model_names(PAIR, 1)
     times = frame["date"].map(lambda date: int(date.timestamp()))
@@ -103,6 +108,12 @@ def from_file(user_dir: Path, kitchen: FreqaiDataKitchen, frame: pd.DataFrame):
     scaled, _, _ = kitchen.feature_pipeline.transform(features.fillna(0.0), outlier_check=True)
     scaled = scaled.set_axis(pd.DatetimeIndex(frame["date"]), axis=0)
     scaled[missing] = np.nan
+    if isinstance(model, EnsembleRegressor):
+        rows = to_float32(scaled.to_numpy())
+        step = np.timedelta64(5, "m")
+        follows = consecutive_in_time(frame["date"].to_numpy(dtype="datetime64[ns]"), step)
+        has_window = window_ends(finite_rows(rows), WINDOW, follows)
+        return columns_alone(model, rows, has_window, kitchen)
     if isinstance(model, SequenceClassifier):
         found = pd.DataFrame(model.predict(scaled)).join(model.predict_proba(scaled))
         return found.reset_index(drop=True)
@@ -145,6 +156,17 @@ ANSWERS = [
 ]
 
 
+@pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.name)
+@pytest.mark.parametrize("switch", ["plain", "everything"])
+def test_all_paths_agree_on_models_of_several(tmp_path, switch, case):
+    """Catches a member, a weight or a bound that one path makes differently."""
+    changes = {f"freqai__feature_parameters__{key}": item for key, item in SWITCHES[switch].items()}
+    if case is ALL_PAIRS:
+        # It would give each pair other columns, and is refused.
+        changes.pop("freqai__feature_parameters__principal_component_analysis", None)
+    assert_all_agree(tmp_path, holed(make_frame(400, 2)), **changes, **case.changes)
+
+
 @pytest.mark.parametrize(("switch", "name", "training"), ANSWERS)
 def test_all_paths_agree_on_intervals_and_classes(tmp_path, switch, name, training):
     """Catches a bound, a class or a probability that one path makes differently."""
@@ -163,8 +185,7 @@ def test_all_paths_agree_on_intervals_and_classes(tmp_path, switch, name, traini
 def assert_all_agree(user_dir: Path, frame: pd.DataFrame, **changes) -> pd.DataFrame:
     """Compare every column of the three paths, and return what the backtest gave."""
     # The settings of a shape that all nets have.
-    shape = {"hidden_dim": 8, "n_layer": 1}
-    changes["freqai__model_training_parameters__model_kwargs"] = shape
+    changes = {KWARGS: {"hidden_dim": 8, "n_layer": 1}, **changes}
     _, kitchen = train(built(user_dir, **changes), frame)
     # Not in the float32 that nets compute in, so a hole too.
     frame.loc[324, "%-wave"] = 1e39

@@ -9,22 +9,24 @@ import pandas as pd
 import pytest
 
 from tests.freqai.host import WINDOW, make_frame, make_model, predict, train
+from tests.trust.cases import EPOCHS, EVERY_MODEL
 
 ROUNDS = pytest.param(40, id="short")
 LONG = pytest.param(400, id="long", marks=pytest.mark.slow)
 
 
+@EVERY_MODEL
 @pytest.mark.parametrize("continual", [False, True], ids=["afresh", "continual"])
 @pytest.mark.parametrize("n_trainings", [ROUNDS, LONG])
 def test_each_prediction_is_the_old_models_or_the_new_ones(
-    tmp_path, record_figure, n_trainings, continual
+    tmp_path, record_figure, n_trainings, continual, case
 ):
     """Catches training on the very tensors that predict, and a model beside another's scaling."""
+    n_trainings //= case.cost
     frame = make_frame(240)
     model = make_model(
         tmp_path,
-        freqai__continual_learning=continual,
-        freqai__model_training_parameters__trainer_kwargs__n_epochs=1,
+        **{"freqai__continual_learning": continual, EPOCHS: 1, **case.changes},
     )
     rows = frame.iloc[-WINDOW:]
     # One number a training: what the model that is then in place gives for the newest candle.
@@ -55,7 +57,7 @@ def test_each_prediction_is_the_old_models_or_the_new_ones(
     thread.join()
     assert not failures
     torn = [value for value in seen if np.abs(np.array(known) - value).min() > 1e-6]
-    how = "continual" if continual else "afresh"
+    how = f"{case.name}, " + ("continual" if continual else "afresh")
     figure = f"{len(torn)} torn of {len(seen)} predictions, {len(set(seen))} models seen"
     record_figure(f"threads, {how}, {n_trainings} trainings", figure)
     assert not torn
@@ -68,7 +70,8 @@ def alone(trained, kitchen, rows):
     """Predict the newest row with a model and the pipelines that it was trained with."""
     scaled, _, _ = kitchen.feature_pipeline.transform(rows[kitchen.training_features_list])
     has_window = np.arange(len(rows)) == len(rows) - 1
-    value = trained.predict_rows(scaled.to_numpy(), has_window)[-1:]
+    rows = scaled.to_numpy(dtype=np.float32)
+    value = trained.predict_windows(rows, has_window).point[-1:]
     names = kitchen.label_list
     back, _, _ = kitchen.label_pipeline.inverse_transform(pd.DataFrame(value, columns=names))
     return float(back.iloc[0, 0])

@@ -37,8 +37,10 @@ class Evidence:
         forecasts: (N, M); NaN where a member has none.
         targets: (N,).
         weights: (N,) how much each row counts.
-        folds: (N,) number of the fold that a row was forecast in, rising.
-        positions: (N,) number of each row's candle, rising.
+        folds: (N,) number of the fold that a row was forecast in, rising in time.
+        positions: (N,) number of each row's candle, rising within a series.
+        known_at: (N,) number of the candle at which each row's target is known.
+        series: (N,) number of the series that a row is of; rows stand series after series.
     """
 
     forecasts: FloatArray
@@ -46,6 +48,8 @@ class Evidence:
     weights: FloatArray
     folds: IntArray
     positions: IntArray
+    known_at: IntArray
+    series: IntArray
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -58,7 +62,22 @@ class Evidence:
             self.weights[chosen],
             self.folds[chosen],
             self.positions[chosen],
+            self.known_at[chosen],
+            self.series[chosen],
         )
+
+    def before_fold(self, number: int) -> Evidence:
+        """Return the rows of earlier folds whose targets are known before a fold begins."""
+        first = self.positions[self.folds == number].min()
+        return self.part((self.folds < number) & (self.known_at < first))
+
+    def stretches(self) -> list[Evidence]:
+        """Return the rows of each fold and series by themselves, each in the order of time."""
+        return [
+            self.part((self.folds == fold) & (self.series == series))
+            for fold in np.unique(self.folds)
+            for series in np.unique(self.series[self.folds == fold])
+        ]
 
 
 @dataclass(frozen=True)
@@ -154,7 +173,7 @@ def choose_penalty(evidence: Evidence, penalties: Sequence[float] = PENALTIES) -
         total = 0.0
         for number in numbers[1:]:
             later = evidence.part(evidence.folds == number)
-            weights = stack_weights(evidence.part(evidence.folds < number), penalty)
+            weights = stack_weights(evidence.before_fold(number), penalty)
             errors = np.square(combine_points(later.forecasts, weights) - later.targets)
             total += float(np.sum(later.weights * errors))
         losses.append(total)
@@ -165,6 +184,14 @@ def learn_weights(evidence: Evidence) -> tuple[FloatArray, float]:
     """Return the stacked weights (M,), and the penalty that was chosen for them."""
     penalty = choose_penalty(evidence)
     return stack_weights(evidence, penalty), penalty
+
+
+def best_weights(evidence: Evidence) -> FloatArray:
+    """Return all weight (M,) for the member of the least squared error, the first where it ties."""
+    errors = np.square(evidence.forecasts - evidence.targets[:, None])
+    weights = np.zeros(evidence.forecasts.shape[1])
+    weights[int(np.argmin(evidence.weights @ errors))] = 1.0
+    return weights
 
 
 def following_weights(
@@ -244,7 +271,7 @@ def choose_follow(
     """Return how to follow losses so that the evidence is forecast best; not at all where it ties.
 
     Losses of returns differ by thousandths, so a fixed rate would either do nothing or chase noise.
-    Each fold starts anew, as a model does after its training.
+    Each fold starts anew, as a model does after its training, and each series by itself.
     """
     mean = combine_points(evidence.forecasts, equal_weights(evidence.forecasts.shape[1]))
     scale = float(np.mean(np.square(mean - evidence.targets))) or 1.0
@@ -261,9 +288,10 @@ def choose_follow(
 
 def _following_loss(evidence: Evidence, start: FloatArray, follow: Follow) -> float:
     total = 0.0
-    for number in np.unique(evidence.folds):
-        part = evidence.part(evidence.folds == number)
-        weights = following_weights(part.forecasts, part.targets, part.positions, start, follow)
+    for part in evidence.stretches():
+        weights = following_weights(
+            part.forecasts, part.targets, part.positions, start, follow, part.known_at
+        )
         errors = np.square(combine_points(part.forecasts, weights) - part.targets)
         total += float(np.nansum(part.weights * errors))
     return total

@@ -11,19 +11,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import InnerFold, inner_folds
-from freqai_lstm_plugins.data.windows import WindowSet, build_window_set
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, rows_held
 from freqai_lstm_plugins.errors import DataError, MissingExtraError, StoppedError
 from freqai_lstm_plugins.models.contract import Model, Predictions
 from freqai_lstm_plugins.models.ensemble.combine import Evidence
 from freqai_lstm_plugins.training.history import Epoch
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +72,8 @@ class OutOfFold:
 def no_evidence(n_members: int) -> OutOfFold:
     """Return forecasts of no row."""
     nothing, none = np.empty((0, n_members)), np.empty(0, dtype=np.int64)
-    return OutOfFold(Evidence(nothing, np.empty(0), np.empty(0), none, none), nothing, nothing)
+    evidence = Evidence(nothing, np.empty(0), np.empty(0), none, none, none, none)
+    return OutOfFold(evidence, nothing, nothing)
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,10 @@ class AllWindows:
         rows: (N, F) float32 rows; with symbols the symbol's number in the last column.
         ends: (M,) rows at which a window ends, ascending.
         targets: (M, K).
-        weights: (M,).
+        weights: (M,) on one scale for both parts.
         times: (M,) number of each window's candle in time.
+        known_at: (M,) number of the candle at which each target is known.
+        series: (M,) number of the series that a window is of.
     """
 
     rows: FloatArray
@@ -89,13 +95,20 @@ class AllWindows:
     targets: FloatArray
     weights: FloatArray
     times: IntArray
+    known_at: IntArray
+    series: IntArray
 
     def __len__(self) -> int:
         return len(self.ends)
 
 
-def all_windows(data: Prepared) -> AllWindows:
-    """Join the windows of both parts."""
+def all_windows(data: Prepared, label_period: int) -> AllWindows:
+    """Join the windows of both parts.
+
+    Args:
+        data: Windows of the whole training slice.
+        label_period: Candles after which a target is known, where `data` does not tell.
+    """
     train, valid = data.train, data.valid
     rows, ends = train.rows, [train.ends]
     if valid is not None and valid.rows is train.rows:
@@ -107,19 +120,38 @@ def all_windows(data: Prepared) -> AllWindows:
     joined = torch.cat(ends).numpy()
     order = np.argsort(joined, kind="stable")
     targets = np.concatenate([part.targets.double().numpy() for part in parts])[order]
-    weights = np.concatenate([part.weights.double().numpy() for part in parts])[order]
+    # Weights of each part have the mean 1 in it, which says nothing of one beside the other.
+    weights = np.concatenate([p.mean_weight * p.weights.double().numpy() for p in parts])[order]
     joined = joined[order]
-    is_numbered = data.times is not None and len(data.times) == len(rows)
-    times = data.times[joined] if is_numbered and data.times is not None else joined
-    return AllWindows(rows.numpy(), joined, targets, weights, times)
+    numbers = _of_rows(data.times, len(rows), np.arange(len(rows)))
+    known_at = _of_rows(data.known_at, len(rows), numbers + label_period)
+    # Series stand one after the other, so where time goes back another one begins.
+    series = np.cumsum(np.diff(numbers, prepend=numbers[:1] - 1) <= 0)
+    return AllWindows(
+        rows.numpy(),
+        joined,
+        targets,
+        weights,
+        numbers[joined],
+        np.maximum(known_at, numbers)[joined],
+        series[joined],
+    )
 
 
-def choose_folds(times: IntArray, label_period: int, folds: int) -> list[InnerFold]:
+def _of_rows(given: IntArray | None, n_rows: int, default: IntArray) -> IntArray:
+    # Rows that a user gave for validation have no numbers.
+    return default if given is None or len(given) != n_rows else given
+
+
+def choose_folds(
+    times: IntArray, known_at: IntArray, label_period: int, folds: int
+) -> list[InnerFold]:
     """Return `folds` expanding folds over the last half of the times, or fewer where rows are few.
 
     Args:
         times: (M,) numbers of candles.
-        label_period: Candles that a target looks ahead.
+        known_at: (M,) numbers of the candles at which targets are known.
+        label_period: Candles that a target looks ahead, to tell how many rows would do.
         folds: How many are wished for.
 
     Returns:
@@ -128,7 +160,7 @@ def choose_folds(times: IntArray, label_period: int, folds: int) -> list[InnerFo
     for count in range(folds, 0, -1):
         try:
             # A target that is known at a fold's first candle is already known too late.
-            found = inner_folds(times, times + label_period, folds=count)
+            found = inner_folds(times, known_at, folds=count)
         except DataError:
             continue
         if min(min(len(fold.train), len(fold.test)) for fold in found) >= LEAST_ROWS:
@@ -169,13 +201,14 @@ def forecast_folds(
         For each target the forecasts of all folds, in the units of `data`; and for each member that
         failed in a fold the reason. Without folds the evidence is empty.
     """
-    windows = all_windows(data)
+    windows = all_windows(data, label_period)
     # Forecasts, lower ends and upper ends of each window.
     said = np.full((3, len(windows), windows.targets.shape[1], len(members)), np.nan)
     numbers = np.full(len(windows), -1)
     failures: dict[str, str] = {}
-    for number, fold in enumerate(choose_folds(windows.times, label_period, folds)):
-        part, scaling = fold_data(data, windows, fold, label_period)
+    chosen = choose_folds(windows.times, windows.known_at, label_period, folds)
+    for number, fold in enumerate(chosen):
+        part, scaling = fold_data(data, windows, fold)
         numbers[fold.test] = number
         for k, (name, make) in enumerate(members.items()):
             if name in failures:
@@ -201,6 +234,8 @@ def forecast_folds(
                 windows.weights[tested],
                 numbers[tested],
                 windows.times[tested],
+                windows.known_at[tested],
+                windows.series[tested],
             ),
             said[1, tested, k],
             said[2, tested, k],
@@ -209,23 +244,26 @@ def forecast_folds(
     ], failures
 
 
-def fold_data(
-    data: Prepared, windows: AllWindows, fold: InnerFold, label_period: int
-) -> tuple[Prepared, Scaling]:
+def fold_data(data: Prepared, windows: AllWindows, fold: InnerFold) -> tuple[Prepared, Scaling]:
     """Return what members of a fold are trained on, standardized by the fold's training rows.
 
     The last `VALID_SHARE` of the fold's past is for early stopping; the rows before it whose
     targets reach into it are left out.
+
+    Raises:
+        DataError: Rows of one part would know another one, which is an error of this package.
     """
-    is_train, is_valid = _early_and_late(windows.times, fold.train, label_period)
+    is_train, is_valid = _early_and_late(windows, fold.train)
+    require_apart("early stopping", windows.known_at[is_train], windows.times[is_valid])
+    past = is_train | is_valid
+    require_apart("the weights", windows.known_at[past], windows.times[fold.test])
     has_symbol = bool(data.schema.symbols)
     features = windows.rows[:, :-1] if has_symbol else windows.rows
     targets = np.full((len(windows.rows), windows.targets.shape[1]), np.nan)
     targets[windows.ends] = windows.targets
     trained = np.zeros(len(windows.rows), dtype=bool)
     trained[windows.ends[is_train]] = True
-    seen = _context(windows, is_train, data.train.window) & finite_rows(features)
-    scaling = Scaling.fit(features, targets, seen, trained)
+    scaling = Scaling.fit(features, targets, rows_held(trained, data.train.window), trained)
     rows = scaling.scale_rows(features)
     if has_symbol:
         rows = np.column_stack([rows, windows.rows[:, -1]])
@@ -234,29 +272,39 @@ def fold_data(
         _window_set(tensor, windows, mask, scaling, data.train.window)
         for mask in (is_train, is_valid)
     )
+    held = valid if len(valid) else None
     return Prepared(
-        train, valid if len(valid) else None, data.schema, scaling, times=data.times
+        train, held, data.schema, scaling, times=data.times, known_at=data.known_at
     ), scaling
 
 
-def _early_and_late(
-    times: IntArray, past: IntArray, label_period: int
-) -> tuple[BoolArray, BoolArray]:
+def require_apart(what: str, known_at: IntArray, times: IntArray) -> None:
+    """Check that nothing of what comes first is known only when what comes next has begun.
+
+    Args:
+        what: What the later rows are for.
+        known_at: (M,) when the targets of the earlier rows are known.
+        times: (N,) times of the later rows.
+
+    Raises:
+        DataError: Something is.
+    """
+    if len(known_at) and len(times) and known_at.max() >= times.min():
+        raise DataError(
+            f"Rows of {what} begin at candle {times.min()}, and a row before them has a target "
+            f"that is known at candle {known_at.max()}: the two sets of rows are not apart."
+        )
+
+
+def _early_and_late(windows: AllWindows, past: IntArray) -> tuple[BoolArray, BoolArray]:
+    times = windows.times
     is_past = np.zeros(len(times), dtype=bool)
     is_past[past] = True
     first_valid = np.quantile(times[is_past], 1 - VALID_SHARE, method="higher")
     is_valid = is_past & (times >= first_valid)
-    is_train = is_past & (times + label_period < first_valid)
+    is_train = is_past & (windows.known_at < first_valid)
     # Where labels look so far ahead that nothing is left, all of the past is trained on.
     return (is_train, is_valid) if is_train.any() else (is_past, np.zeros_like(is_past))
-
-
-def _context(windows: AllWindows, is_train: BoolArray, window: int) -> BoolArray:
-    """Tell which rows training windows hold: (N,)."""
-    changes = np.zeros(len(windows.rows) + 1, dtype=np.int64)
-    np.add.at(changes, windows.ends[is_train] - window + 1, 1)
-    np.add.at(changes, windows.ends[is_train] + 1, -1)
-    return np.cumsum(changes[:-1]) > 0
 
 
 def _window_set(

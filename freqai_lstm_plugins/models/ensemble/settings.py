@@ -17,7 +17,7 @@ from freqai_lstm_plugins.models.catalogue import (
     require_library,
     takes_threads,
 )
-from freqai_lstm_plugins.models.ensemble.combine import HALF_LIVES
+from freqai_lstm_plugins.models.ensemble.combine import HALF_LIVES, RATES
 from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets import NETS
 
@@ -30,11 +30,22 @@ logger = logging.getLogger(__name__)
 DEFAULT_INTERVAL = 0.8
 # Names stand in columns of a host.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# What hosts append to a label's name for columns of other things.
+_TAKEN = ("lower", "upper", "disagreement", "mean", "std")
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    return len(values) > 0 and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in values
+    )
 
 
 def _are_half_lives(values: list[Any]) -> bool:
-    are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    return are_numbers and len(values) > 0 and all(0 < value < 1e9 for value in values)
+    return _are_numbers(values) and all(0 < value < 1e9 for value in values)
+
+
+def _are_rates(values: list[Any]) -> bool:
+    return _are_numbers(values) and all(0 <= value < 1e9 for value in values)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,8 @@ class EnsembleConfig:
         combine: `stack` weighs members by their out-of-fold errors, drawn towards equal weights;
             `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of
             labels that become known; `confident` takes at each row the member whose interval is
-            narrowest.
+            narrowest; `best` takes the member of the least out-of-fold error alone, which the
+            others are compared with.
         folds: Out-of-fold parts over the last half of the windows; fewer where rows are few.
         label_period: Rows that a target looks ahead.
         interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
@@ -55,12 +67,16 @@ class EnsembleConfig:
         share: Share of the starting weights that `dynamic` always mixes in.
         half_lives: Numbers of candles after which a loss counts half, of which `dynamic` takes the
             one that would have served best.
+        rates: How strongly weights follow losses, of which `dynamic` takes one as well; 0 keeps the
+            weights to start from.
         seed: Seed of the first member; the next ones take the numbers after it.
         num_threads: CPU threads of members that name none themselves.
         symbol_embedding: Learned numbers that tell nets the symbol, where rows name one.
     """
 
-    combine: Literal["stack", "mean", "dynamic", "confident"] = setting("stack", "", lambda v: True)
+    combine: Literal["stack", "mean", "dynamic", "confident", "best"] = setting(
+        "stack", "", lambda v: True
+    )
     folds: int = setting(3, "an integer of at least 1", at_least(1))
     label_period: int = setting(0, "an integer of at least 0", at_least(0))
     interval: float | None = setting(
@@ -71,6 +87,10 @@ class EnsembleConfig:
     half_lives: list[float] = field(
         default_factory=lambda: list(HALF_LIVES),
         metadata={"rule": "a list of numbers above 0", "check": _are_half_lives},
+    )
+    rates: list[float] = field(
+        default_factory=lambda: list(RATES),
+        metadata={"rule": "a list of numbers of at least 0", "check": _are_rates},
     )
     seed: int = setting(42, "an integer from 0 to 2**32 - 1", lambda v: 0 <= v < 2**32)
     num_threads: int | None = setting(None, "an integer of at least 1, or null", at_least(1))
@@ -100,7 +120,15 @@ def read_members(given: Any) -> list[Member]:
         raise ConfigError(f"ensemble: members must be a section of models, not {given!r}.")
     if not given:
         raise ConfigError("ensemble: members is empty. Name at least one, such as lightgbm.")
-    return [_member(str(name), settings) for name, settings in given.items()]
+    members = [_member(str(name), settings) for name, settings in given.items()]
+    names = [member.name for member in members]
+    for name in names:
+        if name in _TAKEN or name.removeprefix("w_") in set(names) - {name}:
+            raise ConfigError(
+                f"ensemble: {name!r} cannot name a member: its column would bear the name of "
+                f"another one. Call it otherwise, such as {name}-1."
+            )
+    return members
 
 
 def _member(name: str, given: Any) -> Member:

@@ -48,6 +48,7 @@ class Kept(Memory):
         self._free: dict[tuple[int, torch.dtype, bool], list[Tensor]] = {}
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Return a view of a piece that was given back, or of a new one of a rounded size."""
         size = math.prod(shape)
         # Eight sizes for each power of two, as the rows that a batch uses differ in number.
         grain = 1 << max(size.bit_length() - 4, 0)
@@ -59,9 +60,12 @@ class Kept(Memory):
         return found[:size].view(shape)
 
     def borrow(self, kept: Iterable[Tensor] = ()) -> Memory:
+        """Return a memory that gives back `kept`, and what it gave out, when it is told to."""
         return Borrowed(self, kept)
 
     def put(self, tensor: Tensor) -> None:
+        """Keep the whole piece that `tensor` is a view of, for a later `empty`."""
+        # A view of a view says only its own size; the storage knows the piece.
         whole = tensor.new_empty(0).set_(tensor.untyped_storage())
         key = (len(whole), whole.dtype, whole.is_inference())
         self._free.setdefault(key, []).append(whole)
@@ -76,14 +80,17 @@ class Borrowed(Memory):
         self._taken = {tensor.data_ptr(): tensor for tensor in kept}
 
     def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
+        """Return a tensor of the owner's, and note that it is to go back."""
         found = self._owner.empty(*shape, dtype=dtype)
         self._taken[found.data_ptr()] = found
         return found
 
     def over(self, tensor: Tensor) -> Tensor:
+        """Return `tensor` itself: who borrows reads each tensor for the last time here."""
         return tensor
 
     def give_back(self) -> None:
+        """Hand the owner all that was taken; none of it may be read any more."""
         for tensor in self._taken.values():
             self._owner.put(tensor)
 

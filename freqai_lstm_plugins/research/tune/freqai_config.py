@@ -11,7 +11,7 @@ from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.install import LONGER, MINUTES, Market, config_text
 from freqai_lstm_plugins.research.tune.choice import Choice, settings_hash
-from freqai_lstm_plugins.research.tune.ranges import WINDOW
+from freqai_lstm_plugins.research.tune.ranges import WINDOW, default_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,11 @@ FREQAI_MODELS = {
     "lightgbm": "LightGBMRegressor",
     "xgboost": "XGBoostRegressor",
 }
-TREES = ("lightgbm", "xgboost")
+# Kind -> the library's names of losses.
+OBJECTIVES = {
+    "lightgbm": {"mse": "regression", "mae": "regression_l1"},
+    "xgboost": {"mse": "reg:squarederror", "mae": "reg:absoluteerror"},
+}
 # What freqtrade's own trees do not have, or have under another name.
 NOT_FOR_TREES = ("early_stopping_rounds", "lags", "loss", "interval", "num_threads", "seed")
 
@@ -49,13 +53,13 @@ def freqai_config(session: Session, choice: Choice) -> dict[str, Any]:
     window = int(settings.pop(WINDOW))
     settings.pop("num_threads", None)
     model = FREQAI_MODELS[kind]
-    parameters = _of_tree(settings) if kind in TREES else _of_net(settings)
+    parameters = _of_net(settings) if kind not in OBJECTIVES else _of_tree(session, choice)
     config["freqaimodel"] = model
     freqai = config["freqai"]
     freqai["conv_width"] = window
     freqai["feature_parameters"]["label_period_candles"] = experiment.label.horizon
     freqai["model_training_parameters"] = parameters
-    if kind in TREES:
+    if kind in OBJECTIVES:
         config["lea_strategy"]["model_training_parameters"][model] = parameters
     # Predictions that are cached under another identifier belong to other settings.
     del freqai["identifier"]
@@ -107,5 +111,31 @@ def _of_net(settings: dict[str, Any]) -> dict[str, Any]:
     return found | {"model_kwargs": shape, "trainer_kwargs": training}
 
 
-def _of_tree(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key not in NOT_FOR_TREES}
+def _of_tree(session: Session, choice: Choice) -> dict[str, Any]:
+    """Return what makes freqtrade's trees the ones that were tuned.
+
+    All of it, for the libraries' defaults are not ours. Nothing ends freqtrade's trainings early by
+    the validation rows, so as many trees are grown as the trainings of the search kept.
+    """
+    task = session.task
+    settings = {**default_settings(task.kind), **task.settings, **choice.winner.settings}
+    losses = OBJECTIVES[task.kind]
+    for name, known in (("lags", ([0],)), ("loss", losses), ("interval", (None,))):
+        if settings[name] not in known:
+            raise ConfigError(
+                f"--write-config: freqtrade's {FREQAI_MODELS[task.kind]} has nothing like "
+                f"{name} = {settings[name]!r}: tune it with {next(iter(known))!r}."
+            )
+    found = {
+        name: value
+        for name, value in settings.items()
+        if name not in (*NOT_FOR_TREES, WINDOW) and value is not None
+    }
+    found |= {
+        "n_estimators": choice.winner.worth.passes,
+        "objective": losses[settings["loss"]],
+        "random_state": task.experiment.seeds[0],
+    }
+    # LightGBM takes all rows unless it is told how often to draw some.
+    sampled = task.kind == "lightgbm" and settings["subsample"] < 1
+    return found | ({"subsample_freq": 1} if sampled else {})

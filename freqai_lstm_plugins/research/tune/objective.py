@@ -6,7 +6,6 @@ which is an account's, a fold. More is better: the squared error has its sign tu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -15,7 +14,7 @@ import pandas as pd
 
 from freqai_lstm_plugins.errors import TrainingError
 from freqai_lstm_plugins.models.catalogue import depends_on_seed
-from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, run_job
+from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, is_done, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
 from freqai_lstm_plugins.research.metrics import ts_rank_ic
 from freqai_lstm_plugins.research.portfolio import hold_equally, trade
@@ -24,17 +23,18 @@ from freqai_lstm_plugins.research.runner import run_jobs
 from freqai_lstm_plugins.research.started import Started, start
 from freqai_lstm_plugins.research.store import load_predictions, read_entry
 from freqai_lstm_plugins.research.tune.ranges import WINDOW, canonical_settings
+from freqai_lstm_plugins.training.history import History
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
     from freqai_lstm_plugins.research.findings import Trading
+    from freqai_lstm_plugins.training.history import Epoch
 
 Objective: TypeAlias = Literal["rank_ic", "loss", "sharpe"]
 OBJECTIVES: tuple[str, ...] = get_args(Objective)
-
-OnInstance = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class Worth:
         instances: The figure of each instance.
         seconds: What all trainings took, those found in the store too.
         size: Mean bytes of a model file.
-        returns: Net return of each date less that of equal weight, mean over seeds.
+        passes: Median number of passes, or trees, whose weights were kept.
     """
 
     instances: dict[str, float]
     seconds: float
     size: float
-    returns: pd.Series[float] = field(repr=False)
+    passes: int
 
     @property
     def score(self) -> float:
@@ -106,6 +106,23 @@ class Worth:
         """Standard error of that mean; 0 of one instance."""
         values = list(self.instances.values())
         return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on while settings are tried; each call may end that by raising StoppedError.
+
+    Attributes:
+        order: Order of the units that are done one after the other; None takes theirs.
+        on_instance: Called after each of these units with its number and figure.
+        on_pass: Called after each pass of each training with the number of the training, that of
+            the pass, from 1, and the loss on validation windows. Trainings whose results are there
+            already tell theirs too, so that a search goes on as if it had never been interrupted.
+    """
+
+    order: Sequence[int] | None = None
+    on_instance: Callable[[int, float], None] | None = None
+    on_pass: Callable[[int, int, float], None] | None = None
 
 
 def make_task(experiment: Experiment, model: str, objective: Objective, out: Path) -> Task:
@@ -138,8 +155,7 @@ def evaluate(
     seeds: Sequence[int],
     *,
     runner: Runner,
-    order: Sequence[int] | None = None,
-    on_instance: OnInstance | None = None,
+    watch: Watch | None = None,
 ) -> Worth:
     """Train with settings wherever that was not done yet, and judge the forecasts.
 
@@ -148,22 +164,17 @@ def evaluate(
         settings: What replaces the experiment's settings.
         seeds: Seeds of the trainings.
         runner: How jobs are done.
-        order: Order of the units that are done one after the other, where somebody watches.
-        on_instance: Called after each of these units with its number and figure; it may raise.
+        watch: Who looks on.
 
     Raises:
+        StoppedError: Who looks on ended it.
         TrainingError: A job failed, or nothing can be judged.
     """
-    units = _units(task)
-    jobs = [[job for base in unit for job in _jobs(task, base, settings, seeds)] for unit in units]
-    if on_instance is not None:
-        for number in range(len(units)) if order is None else order:
-            _do(task, jobs[number], runner)
-            table = load_predictions(jobs[number], task.started.out, seeds)
-            figures = list(_judge(task, table).values())
-            if figures:
-                on_instance(number, float(np.mean(figures)))
+    jobs = _jobs(task, settings, seeds)
     everything = [job for unit in jobs for job in unit]
+    if watch is not None:
+        _do_instances(task, jobs, seeds, runner, watch)
+        _do_watched(task, everything, watch)
     _do(task, everything, runner)
     table = load_predictions(everything, task.started.out, seeds)
     found = _judge(task, table)
@@ -174,8 +185,35 @@ def evaluate(
         instances=found,
         seconds=sum(entry.metadata["seconds"] for entry in entries),
         size=float(np.mean([(entry.folder / MODEL_FILE).stat().st_size for entry in entries])),
-        returns=_excess(task, table),
+        passes=round(np.median([entry.metadata["history"]["best_epoch"] for entry in entries])),
     )
+
+
+def excess_returns(
+    task: Task, settings: dict[str, Any], seeds: Sequence[int], *, runner: Runner
+) -> pd.Series[float]:
+    """Return the net return of each date less that of equal weight, mean over seeds.
+
+    Args:
+        task: What all trials share.
+        settings: What replaces the experiment's settings.
+        seeds: Seeds of the trainings.
+        runner: How jobs are done whose results are not there.
+
+    Raises:
+        TrainingError: A job failed.
+    """
+    jobs = [job for unit in _jobs(task, settings, seeds) for job in unit]
+    _do(task, jobs, runner)
+    return _excess(task, load_predictions(jobs, task.started.out, seeds))
+
+
+def _jobs(task: Task, settings: dict[str, Any], seeds: Sequence[int]) -> list[list[Job]]:
+    """Return the jobs of each unit."""
+    return [
+        [job for base in unit for job in with_settings(task, base, settings, seeds)]
+        for unit in _units(task)
+    ]
 
 
 def _units(task: Task) -> list[list[Job]]:
@@ -191,12 +229,60 @@ def count_units(task: Task) -> int:
     return len(_units(task))
 
 
-def _jobs(task: Task, base: Job, settings: dict[str, Any], seeds: Sequence[int]) -> list[Job]:
+def with_settings(
+    task: Task, base: Job, settings: dict[str, Any], seeds: Sequence[int]
+) -> list[Job]:
+    """Return a base job with a trial's settings, once for each seed that makes a difference."""
     chosen = {**task.settings, **settings}
     window = int(chosen.pop(WINDOW))
     chosen.setdefault("num_threads", 1)
     used = seeds if depends_on_seed(task.kind, chosen) else seeds[:1]
     return [replace(base, settings=chosen, window=window, seed=seed) for seed in used]
+
+
+def _do_instances(
+    task: Task, jobs: list[list[Job]], seeds: Sequence[int], runner: Runner, watch: Watch
+) -> None:
+    if watch.on_instance is None:
+        return
+    for number in range(len(jobs)) if watch.order is None else watch.order:
+        _do(task, jobs[number], runner)
+        table = load_predictions(jobs[number], task.started.out, seeds)
+        figures = list(_judge(task, table).values())
+        if figures:
+            watch.on_instance(number, float(np.mean(figures)))
+
+
+def _do_watched(task: Task, jobs: list[Job], watch: Watch) -> None:
+    if watch.on_pass is None:
+        return
+    out = task.started.out
+    for number, job in enumerate(jobs):
+        tell = _telling(watch.on_pass, number)
+        if is_done(job, out):
+            history = History.from_dict(read_entry(out / job.place).metadata["history"])
+            for epoch in history.epochs:
+                tell(epoch)
+        else:
+            _require_success(run_job(job, out, task.shared, tell))
+
+
+def _telling(on_pass: Callable[[int, int, float], None], training: int) -> Callable[[Epoch], None]:
+    last = 0
+
+    def tell(epoch: Epoch) -> None:
+        nonlocal last
+        # A tree grows its quantiles one after the other, and each begins with pass 1.
+        if epoch.valid_loss is not None and epoch.number > last:
+            last = epoch.number
+            on_pass(training, epoch.number, epoch.valid_loss)
+
+    return tell
+
+
+def _require_success(done: Done) -> None:
+    if done.failure is not None:
+        raise TrainingError(f"{done.job.title}: {done.failure}")
 
 
 def _do(task: Task, jobs: list[Job], runner: Runner) -> None:
@@ -206,8 +292,7 @@ def _do(task: Task, jobs: list[Job], runner: Runner) -> None:
     if runner.at_once != 1:
         ended = run_jobs(jobs, out, workers=runner.workers, dask=runner.dask)
     for done in ended:
-        if done.failure is not None:
-            raise TrainingError(f"{done.job.title}: {done.failure}")
+        _require_success(done)
 
 
 def _judge(task: Task, table: pd.DataFrame) -> dict[str, float]:

@@ -86,6 +86,14 @@ def _dates(experiment: Experiment) -> pd.DatetimeIndex:
     return found.sort_values()
 
 
+def with_models(experiment: Experiment, models: dict[str, Any], title: str) -> Experiment:
+    """Return the same experiment for other models, whose report says what it is about."""
+    values = resolved(experiment)
+    named = ": ".join(part for part in (experiment.output.title, title) if part)
+    values["output"] = {**values["output"], "title": named}
+    return parse_experiment({**values, "models": models})
+
+
 def tuning_part(experiment: Experiment, model: str, cut: Cut) -> Experiment:
     """Return the experiment of a search: one model, on the data before the cut."""
     values = resolved(experiment)
@@ -96,13 +104,12 @@ def tuning_part(experiment: Experiment, model: str, cut: Cut) -> Experiment:
     return parse_experiment(values)
 
 
-def holdout_part(experiment: Experiment, models: dict[str, Any], cut: Cut) -> Experiment:
-    """Return the experiment that judges models on the holdout.
+def holdout_part(experiment: Experiment, cut: Cut) -> Experiment:
+    """Return the experiment whose test folds lie in the holdout.
 
     Folds are as long as the experiment's, as far as they fit.
     """
     values = resolved(experiment)
-    values["models"] = models
     if experiment.split.kind == "walk_forward":
         dates = _dates(experiment)
         n_bars = int((dates > last_moment(cut.end)).sum())

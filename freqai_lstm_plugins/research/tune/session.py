@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.models.catalogue import settings_classes
+from freqai_lstm_plugins.models.registry import ENSEMBLE
 from freqai_lstm_plugins.research.experiment import resolved
 from freqai_lstm_plugins.research.tune.objective import OBJECTIVES, Objective, Task, make_task
 from freqai_lstm_plugins.research.tune.parts import Cut, make_cut, section_of, tuning_part
@@ -75,8 +76,13 @@ class Session:
     cut: Cut
 
 
-def open_session(asked: Asked, *, may_create: bool = True) -> Session:
+def open_session(asked: Asked, *, may_create: bool = True, cut: Cut | None = None) -> Session:
     """Open a study, or make it.
+
+    Args:
+        asked: What the user said.
+        may_create: Whether a study that is not there is made.
+        cut: Where the data of a new study end; None leaves the share out that was asked for.
 
     Raises:
         ConfigError: The study is another's, or a setting, range or address is none.
@@ -84,8 +90,7 @@ def open_session(asked: Asked, *, may_create: bool = True) -> Session:
     """
     experiment, model = asked.experiment, asked.model
     kind = str(section_of(experiment, model)["kind"])
-    if not settings_classes(kind):
-        raise ConfigError(f"{kind} has no settings, so there is nothing to tune.")
+    _require_tunable(kind)
     if asked.objective not in (None, *OBJECTIVES):
         raise ConfigError(f"--objective {asked.objective!r} is none of {', '.join(OBJECTIVES)}.")
     try:
@@ -108,7 +113,7 @@ def open_session(asked: Asked, *, may_create: bool = True) -> Session:
             else load_ranges(None, kind, model)
         )
     objective = asked.objective or (before["objective"]["name"] if before else "rank_ic")
-    cut, share = _cut(asked, before, given)
+    cut, share = _cut(asked, before, given, cut)
     task = make_task(
         tuning_part(experiment, model, cut), model, objective, asked.out / SEARCH_FOLDER
     )
@@ -116,7 +121,21 @@ def open_session(asked: Asked, *, may_create: bool = True) -> Session:
     return Session(asked, claim_study(storage, name, belongs), task, given, cut)
 
 
-def _cut(asked: Asked, before: dict[str, Any] | None, ranges: Ranges) -> tuple[Cut, float]:
+def _require_tunable(kind: str) -> None:
+    if kind == ENSEMBLE:
+        raise ConfigError(
+            "An ensemble has no search of its own: tune each member with --model, and write what "
+            "is chosen under models.NAME.members of the experiment."
+        )
+    if not settings_classes(kind):
+        raise ConfigError(f"{kind} has no settings, so there is nothing to tune.")
+
+
+def _cut(
+    asked: Asked, before: dict[str, Any] | None, ranges: Ranges, given: Cut | None
+) -> tuple[Cut, float | None]:
+    if given is not None:
+        return given, None
     if before is None:
         share = SHARE if asked.share is None else asked.share
         return make_cut(asked.experiment, share, _largest_window(asked.experiment, ranges)), share
@@ -134,7 +153,7 @@ def _largest_window(experiment: Experiment, ranges: Ranges) -> int:
 
 
 def _belongs(
-    experiment: Experiment, task: Task, ranges: Ranges, cut: Cut, share: float
+    experiment: Experiment, task: Task, ranges: Ranges, cut: Cut, share: float | None
 ) -> dict[str, Any]:
     """Return all that the trials of a study must have in common, by section."""
     values = resolved(experiment)

@@ -9,25 +9,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
-import numpy as np
-
-from freqai_lstm_plugins.errors import ConfigError, DataError, FreqaiLSTMError, TrainingError
-from freqai_lstm_plugins.research.started import differences
-from freqai_lstm_plugins.research.tune.objective import (
-    Runner,
-    Task,
-    count_units,
-    evaluate,
+from freqai_lstm_plugins.errors import (
+    ConfigError,
+    DataError,
+    FreqaiLSTMError,
+    StoppedError,
+    TrainingError,
 )
+from freqai_lstm_plugins.research.started import differences
+from freqai_lstm_plugins.research.tune.objective import Runner, Task, evaluate
 from freqai_lstm_plugins.research.tune.ranges import (
     Ranges,
     contains,
     default_settings,
     draw,
     grid,
+)
+from freqai_lstm_plugins.research.tune.search import (
+    Search,
+    make_pruner,
+    make_sampler,
+    require_watchable,
+    watch_trial,
 )
 from freqai_lstm_plugins.research.tune.storage import (
     DEFAULT_TRIAL,
@@ -40,44 +45,12 @@ from freqai_lstm_plugins.research.tune.storage import (
     worker_name,
 )
 
-BELONGS, SETTINGS, REASON = "belongs to", "settings", "reason"
+BELONGS, SETTINGS, REASON, PRUNER = "belongs to", "settings", "reason", "pruner"
 FIRST_FAILURES = 5
 POLL_SECONDS = 0.5
 RETRY_SECONDS, OUTAGE_SECONDS = 2, 120
 
-SamplerName: TypeAlias = Literal["tpe", "gp", "random", "grid"]
-PrunerName: TypeAlias = Literal["none", "wilcoxon"]
 OnTrial = Callable[[Any], None]
-
-
-@dataclass(frozen=True)
-class Search:
-    """How settings are drawn, and when a trial that does badly ends early.
-
-    Attributes:
-        sampler: Optuna's sampler.
-        pruner: Optuna's pruner.
-        seed: Seed of the draws.
-    """
-
-    sampler: SamplerName = "tpe"
-    pruner: PrunerName = "none"
-    seed: int = 0
-
-
-def make_search(sampler: Any, pruner: Any, seed: int) -> Search:
-    """Check the words of a command.
-
-    Raises:
-        ConfigError: There is no such sampler or pruner.
-    """
-    for option, word, known in (
-        ("--sampler", sampler, get_args(SamplerName)),
-        ("--pruner", pruner, get_args(PrunerName)),
-    ):
-        if word not in known:
-            raise ConfigError(f"{option} {word!r} is none of {', '.join(known)}.")
-    return Search(sampler, pruner, seed)
 
 
 class _WithdrawnError(Exception):
@@ -122,13 +95,13 @@ def claim_study(storage: Any, name: str, belongs: dict[str, Any]) -> Any:
 
 def finished(study: Any) -> list[Any]:
     """Return trials that count: those with a score, those that ended early, those that failed."""
+    return [trial for trial in study.get_trials(deepcopy=False) if _counts(trial)]
+
+
+def _counts(trial: Any) -> bool:
     states = load_optuna().trial.TrialState
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state in (states.COMPLETE, states.PRUNED)
-        or (trial.state == states.FAIL and REASON in trial.user_attrs)
-    ]
+    failed = trial.state == states.FAIL and REASON in trial.user_attrs
+    return failed or trial.state in (states.COMPLETE, states.PRUNED)
 
 
 def completed(study: Any) -> list[Any]:
@@ -155,14 +128,17 @@ def run_trials(
     """Make trials until the study has `n_trials`, beside any other workers.
 
     Raises:
+        ConfigError: The pruner cannot compare what is tried, or cannot see it.
         DataError: The storage stopped answering.
         TrainingError: The first five trials all failed.
         KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
     """
+    require_watchable(search, ranges, runner)
+    _claim_pruner(study, search)
     worker = _Worker(study, task, ranges, n_trials, search, runner)
     with quiet():
-        study.sampler = _sampler(ranges, search)
-        study.pruner = _pruner(search)
+        study.sampler = make_sampler(ranges, search)
+        study.pruner = make_pruner(search)
     answered = time.monotonic()
     while True:
         try:
@@ -178,6 +154,19 @@ def run_trials(
                     f"is kept."
                 ) from error
             time.sleep(RETRY_SECONDS)
+
+
+def _claim_pruner(study: Any, search: Search) -> None:
+    """Refuse to hold one pruner's figures against another's."""
+    if search.pruner == "none":
+        return
+    theirs = study.user_attrs.get(PRUNER, search.pruner)
+    if theirs != search.pruner:
+        raise ConfigError(
+            f"The study's trials were watched by --pruner {theirs}, whose figures mean something "
+            f"else than those of {search.pruner}: go on with {theirs}, or with none."
+        )
+    study.set_user_attr(PRUNER, search.pruner)
 
 
 def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
@@ -220,12 +209,12 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
 
 
 def _tell(study: Any, worker: _Worker, on_trial: OnTrial | None) -> None:
-    ended = next((one for one in finished(study) if one.number == worker.number), None)
+    done = finished(study)
+    ended = next((one for one in done if one.number == worker.number), None)
     if ended is None:
         return
     if on_trial is not None:
         on_trial(ended)
-    done = finished(study)
     failures = [one.user_attrs[REASON] for one in done if REASON in one.user_attrs]
     if len(done) >= FIRST_FAILURES and len(failures) == len(done):
         raise TrainingError(
@@ -253,12 +242,10 @@ class _Worker:
     def count(self, below: int | None = None) -> tuple[int, int]:
         """Return how many trials are finished and how many run, of those with lower numbers."""
         running = load_optuna().trial.TrialState.RUNNING
-        others = self.study.get_trials(deepcopy=False, states=(running,))
-        numbers = [trial.number for trial in finished(self.study)], [one.number for one in others]
-        n_finished, n_running = (
-            sum(below is None or number < below for number in found) for found in numbers
-        )
-        return n_finished, n_running
+        # Read once: a trial that ends meanwhile is one of both, and not none or two.
+        trials = self.study.get_trials(deepcopy=False)
+        before = [one for one in trials if below is None or one.number < below]
+        return sum(map(_counts, before)), sum(one.state == running for one in before)
 
     def __call__(self, trial: Any) -> float:
         """Do one trial, or withdraw from it."""
@@ -277,8 +264,10 @@ class _Worker:
                 settings,
                 self.task.experiment.seeds,
                 runner=self.runner,
-                **self._watched(trial, is_default),
+                watch=watch_trial(trial, self.task, self.search, is_default=is_default),
             )
+        except StoppedError:
+            raise load_optuna().TrialPruned from None
         except FreqaiLSTMError as error:
             trial.set_user_attr(REASON, str(error))
             raise
@@ -292,19 +281,6 @@ class _Worker:
         defaults = tuned_defaults(self.task, self.ranges)
         inside = _inside(defaults, self.ranges)
         return defaults | draw(trial, {name: self.ranges[name] for name in inside})
-
-    def _watched(self, trial: Any, is_default: bool) -> dict[str, Any]:
-        if self.search.pruner == "none":
-            return {}
-        rng = np.random.default_rng([self.search.seed, trial.number])
-
-        def on_instance(number: int, figure: float) -> None:
-            trial.report(figure, int(number))
-            # Others are compared with the defaults, which therefore are always complete.
-            if not is_default and trial.should_prune():
-                raise load_optuna().TrialPruned
-
-        return {"order": rng.permutation(count_units(self.task)), "on_instance": on_instance}
 
     def is_taken(self) -> bool:
         """Whether somebody else ended the trial that this process was at."""
@@ -352,62 +328,9 @@ def _inside(defaults: dict[str, Any], ranges: Ranges) -> dict[str, Any]:
     }
 
 
-def _sampler(ranges: Ranges, search: Search) -> Any:
-    samplers = load_optuna().samplers
-
-    def make(number: int) -> Any:
-        seed = int(np.random.default_rng([search.seed, number]).integers(2**31))
-        if search.sampler == "random":
-            return samplers.RandomSampler(seed=seed)
-        if search.sampler == "gp":
-            return samplers.GPSampler(seed=seed)
-        if search.sampler == "grid":
-            return samplers.GridSampler(grid(ranges), seed=search.seed)
-        return samplers.TPESampler(multivariate=True, group=True, seed=seed)
-
-    return _numbered(make)
-
-
-def _numbered(make: Callable[[int], Any]) -> Any:
-    """Return a sampler whose draws depend on the trial's number and what was found before alone.
-
-    Optuna's samplers draw from one stream a process: after a restart they would repeat it, and two
-    workers would draw the same.
-    """
-    base = load_optuna().samplers.BaseSampler
-
-    class Numbered(base):  # type: ignore[misc, valid-type]
-        def __init__(self) -> None:
-            self.inner = make(0)
-
-        def before_trial(self, study: Any, trial: Any) -> None:
-            with quiet():
-                self.inner = make(trial.number)
-            self.inner.before_trial(study, trial)
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
-            return self.inner.infer_relative_search_space(study, trial)
-
-        def sample_relative(self, study: Any, trial: Any, space: Any) -> Any:
-            return self.inner.sample_relative(study, trial, space)
-
-        def sample_independent(self, study: Any, trial: Any, name: str, one: Any) -> Any:
-            return self.inner.sample_independent(study, trial, name, one)
-
-        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-            self.inner.after_trial(study, trial, state, values)
-
-    return Numbered()
-
-
 def _is_exhausted(study: Any, worker: _Worker) -> bool:
     sampler = load_optuna().samplers.GridSampler(grid(worker.ranges))
     return bool(sampler.is_exhausted(study))
-
-
-def _pruner(search: Search) -> Any:
-    pruners = load_optuna().pruners
-    return pruners.NopPruner() if search.pruner == "none" else pruners.WilcoxonPruner()
 
 
 def require_trials(study: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 from freqai_lstm_plugins.models.ensemble.combine import (
     Evidence,
     Follow,
+    best_weights,
     choose_follow,
     choose_penalty,
     combine_points,
@@ -21,7 +22,7 @@ from freqai_lstm_plugins.models.ensemble.combine import (
 )
 
 
-def evidence(forecasts, targets, n_folds=3, weights=None):
+def evidence(forecasts, targets, n_folds=3, weights=None, period=3):
     n = len(targets)
     return Evidence(
         forecasts,
@@ -29,6 +30,8 @@ def evidence(forecasts, targets, n_folds=3, weights=None):
         np.ones(n) if weights is None else weights,
         np.arange(n) * n_folds // n,
         np.arange(n),
+        np.arange(n) + period,
+        np.zeros(n, dtype=int),
     )
 
 
@@ -146,6 +149,62 @@ def test_collinear_members_give_finite_weights():
     weights, _ = learn_weights(evidence(forecasts, one.targets))
     assert np.isfinite(weights).all()
     assert weights.sum() == pytest.approx(1)
+
+
+def test_weights_of_earlier_folds_know_no_target_of_the_later_ones():
+    one = evidence(np.zeros((90, 2)), np.zeros(90), period=7)
+    earlier = one.before_fold(2)
+    # Fold 2 begins at candle 60; the target of candle 53 is known at 60.
+    assert earlier.positions.max() == 52
+    assert len(earlier) == 53
+
+
+def test_a_penalty_is_chosen_without_targets_that_reach_into_the_later_fold(monkeypatch):
+    from freqai_lstm_plugins.models.ensemble import combine
+
+    seen = []
+
+    def noting(evidence, penalty):
+        seen.append(evidence.known_at.max())
+        return np.full(2, 0.5)
+
+    monkeypatch.setattr(combine, "stack_weights", noting)
+    choose_penalty(noisy([1, 2], 90), [1.0])
+    assert seen == [29, 59]
+
+
+def test_each_series_of_a_panel_is_followed_by_itself():
+    one, other = noisy([0.3, 1.5], 300, 1), noisy([1.5, 0.3], 300, 2)
+    both = Evidence(
+        *(
+            np.concatenate(pair)
+            for pair in zip(
+                (one.forecasts, one.targets, one.weights, one.folds, one.positions, one.known_at),
+                (
+                    other.forecasts,
+                    other.targets,
+                    other.weights,
+                    other.folds,
+                    other.positions,
+                    other.known_at,
+                ),
+                strict=True,
+            )
+        ),
+        np.repeat([0, 1], 300),
+    )
+    parts = both.stretches()
+    assert len(parts) == 6
+    assert all((np.diff(part.positions) == 1).all() for part in parts)
+    # The better member is another one in each series, which together look like none.
+    assert choose_follow(both, np.full(2, 0.5), 3).rate > 0
+
+
+def test_the_best_member_alone_is_the_one_of_the_least_error():
+    np.testing.assert_array_equal(best_weights(noisy([2, 1, 4])), [0, 1, 0])
+    same = noisy([1.0])
+    twins = evidence(np.repeat(same.forecasts, 2, axis=1), same.targets)
+    np.testing.assert_array_equal(best_weights(twins), [1, 0])
 
 
 # following losses

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from freqai_lstm_plugins.research.experiment import parse_experiment
 from freqai_lstm_plugins.research.tune.objective import Runner
+from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import Asked, open_session
-from freqai_lstm_plugins.research.tune.study import Search, run_trials
+from freqai_lstm_plugins.research.tune.study import run_trials
 
 N = 420
 TREES = {"n_estimators": 8}
@@ -75,7 +81,7 @@ def asked(folder, out, *, model="lightgbm", ranges=RANGES, changes=None, **other
     return Asked(experiment(folder, **(changes or {})), model, out, place, **others)
 
 
-def search(folder, out, n_trials=4, *, how=None, on_trial=None, **others):
+def search(folder, out, n_trials=4, *, how=None, runner=None, on_trial=None, **others):
     session = open_session(asked(folder, out, **others))
     run_trials(
         session.study,
@@ -83,7 +89,7 @@ def search(folder, out, n_trials=4, *, how=None, on_trial=None, **others):
         session.ranges,
         n_trials,
         search=how or Search(),
-        runner=Runner(),
+        runner=runner or Runner(),
         on_trial=on_trial,
     )
     return session
@@ -92,3 +98,54 @@ def search(folder, out, n_trials=4, *, how=None, on_trial=None, **others):
 def work(folder, out, n_trials, others):
     """Be a worker in a process of its own."""
     search(folder, out, n_trials, **others)
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "tune.md"
+COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
+EXPERIMENT = """\
+seeds = [1]
+
+[data]
+folder = "candles"
+
+[features]
+window = 5
+
+[label]
+horizon = 2
+
+[split]
+folds = 1
+test_bars = 60
+
+[models.lstm]
+max_epochs = 1
+hidden_size = 4
+num_layers = 1
+
+[portfolio]
+k = 1
+"""
+LSTM_RANGES = {"lstm": {"lr": {"min": 0.001, "max": 0.01, "log": True}, "dropout": {"value": 0.0}}}
+
+
+def write_place(folder):
+    """Write what the commands of the page need: an experiment, ranges and candles."""
+    write_candles(folder / "candles", n=300, freq="h")
+    for name, pair in (("A", "BTC_USDT"), ("B", "ETH_USDT")):
+        (folder / "candles" / f"{name}.csv").rename(folder / "candles" / f"{pair}-1h.csv")
+    (folder / "hourly.toml").write_text(EXPERIMENT)
+    (folder / "ranges.json").write_text(json.dumps(LSTM_RANGES))
+    return folder
+
+
+def documented():
+    """Return the commands of the page that begin a search or choose from one."""
+    lines = re.findall(r"^freqai-lstm tune .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def call(*arguments, cwd):
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )

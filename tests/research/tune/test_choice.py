@@ -10,23 +10,22 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.models.registry import load_model
+from freqai_lstm_plugins.research.store import read_entry
 from freqai_lstm_plugins.research.tune.choice import (
-    HOLDOUT_FOLDER,
-    OPENINGS,
     Candidate,
-    ask_luck,
     choose,
     choose_cheapest,
     new_seeds,
-    open_holdout,
-    say,
-    to_json,
 )
 from freqai_lstm_plugins.research.tune.freqai_config import freqai_config, write_config
-from freqai_lstm_plugins.research.tune.objective import Runner, Worth
-from freqai_lstm_plugins.research.tune.page import write_page
+from freqai_lstm_plugins.research.tune.holdout import HOLDOUT_FOLDER, OPENINGS, open_holdout
+from freqai_lstm_plugins.research.tune.luck import ask_luck
+from freqai_lstm_plugins.research.tune.objective import Runner, Worth, with_settings
+from freqai_lstm_plugins.research.tune.page import plot_sections, write_page
 from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
 from freqai_lstm_plugins.research.tune.study import completed, finished
+from freqai_lstm_plugins.research.tune.summary import say, to_json
 
 from .studies import N, experiment, search, write_candles
 
@@ -59,7 +58,7 @@ def opened(done, chosen):
 
 def candidate(number, scores, cost=1.0):
     instances = {str(place): value for place, value in enumerate(scores)}
-    worth = Worth(instances, 1.0, cost, pd.Series(dtype=float))
+    worth = Worth(instances, 1.0, cost, 1)
     return Candidate(number, number == 0, {}, 0.0, worth, cost)
 
 
@@ -203,7 +202,7 @@ def test_fixed_dates_tune_on_validation_and_hold_out_the_test(folder):
     tuned = tuning_part(whole, "lightgbm", cut)
     assert tuned.split.test == ("2020-11-01", "2021-02-28")
     assert tuned.split.valid is None
-    assert holdout_part(whole, {"ridge": {}}, cut).split == whole.split
+    assert holdout_part(whole, cut).split == whole.split
     del split["valid"]
     with pytest.raises(ConfigError, match=r"needs split\.valid to tune on"):
         make_cut(experiment(folder, split=split), 0.2, 5)
@@ -211,9 +210,32 @@ def test_fixed_dates_tune_on_validation_and_hold_out_the_test(folder):
 
 def test_the_page_shows_what_optuna_plots(done):
     text = write_page(done.study, done.asked.out).read_text(encoding="utf-8")
-    for title in ("Scores", "Importance (fANOVA)", "Importance (PED-ANOVA)", "Slices"):
-        assert f"<h2>{title}</h2>" in text
+    for title in (
+        "scores",
+        "importance (fANOVA)",
+        "importance (PED-ANOVA)",
+        "parallel coordinates",
+        "slices",
+    ):
+        assert f"<h2>The search: {title}</h2>" in text
     assert text.count("plotly-graph-div") >= 4
+
+
+def test_a_default_outside_the_ranges_hides_no_setting_from_the_importances(done):
+    # 31 leaves are the default, and the ranges end at 8.
+    figures = {part.name: part.charts[0][1] for part in plot_sections(done.study) if part.charts}
+    for name in ("search_fanova", "search_pedanova"):
+        assert set(figures[name].data[0].y) == {"num_leaves", "learning_rate"}
+
+
+def test_the_report_on_the_holdout_shows_the_search(opened):
+    text = opened.page.read_text(encoding="utf-8")
+    assert "<h1>lightgbm, tuned, on the holdout</h1>" in text
+    for title in ("trials", "scores", "importance (fANOVA)", "slices"):
+        assert f"<h2>The search: {title}</h2>" in text
+    table = (opened.page.parent / "tables" / "search.csv").read_text().splitlines()
+    assert table[0] == "trial,state,score,seconds,num_leaves,learning_rate"
+    assert len(table) == 5
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +283,51 @@ def test_the_config_is_one_that_freqtrade_accepts(pairs, tmp_path):
     read = read_settings(written, "lstm")
     assert (read.window, read.train.max_epochs) == (settings["window"], 1)
     assert freqai["identifier"].startswith("tuned-lstm-")
+
+
+def tuned_tree(pairs, out, kind, settings, ranges):
+    changes = {"models": {kind: settings}, "seeds": [1], "split": {"folds": 1, "test_bars": 60}}
+    session = search(pairs, out, 2, model=kind, ranges={kind: ranges}, changes=changes)
+    return session, choose(session, RUNNER)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("lightgbm", "LGBM"), ("xgboost", "XGB")])
+def test_the_trees_of_a_bot_are_those_that_were_tuned(pairs, tmp_path, kind, name):
+    library = pytest.importorskip(kind)
+    settings = {"n_estimators": 12, "subsample": 0.7, "loss": "mae"}
+    shares = {"colsample_bytree": {"choices": [0.5, 0.8]}}
+    session, choice = tuned_tree(pairs, tmp_path, kind, settings, shares)
+    config = freqai_config(session, choice)
+    parameters = config["freqai"]["model_training_parameters"]
+    model = config["freqaimodel"]
+    assert config["lea_strategy"]["model_training_parameters"][model] == parameters
+    task = session.task
+    jobs = [
+        job
+        for base in task.base
+        for job in with_settings(task, base, choice.winner.settings, new_seeds((1,)))
+    ]
+    kept = [read_entry(task.started.out / job.place) for job in jobs]
+    epochs = [entry.metadata["history"]["best_epoch"] for entry in kept]
+    assert parameters["n_estimators"] == round(np.median(epochs))
+    # The same rows through the library's own class, as freqtrade calls it.
+    train = task.shared.inputs(jobs[0]).assembled.data.train
+    rows, ends = train.rows.numpy(), train.ends.numpy()
+    same = parameters | {"n_estimators": epochs[0], "random_state": jobs[0].seed, "n_jobs": 1}
+    theirs = getattr(library, f"{name}Regressor")(**same, verbosity=-(kind == "lightgbm"))
+    theirs.fit(rows[ends], train.targets.numpy()[:, 0], sample_weight=train.weights.numpy())
+    has_window = np.zeros(len(rows), dtype=bool)
+    has_window[ends] = True
+    ours = load_model(kept[0].model_file).predict_windows(rows, has_window).point[ends, 0]
+    np.testing.assert_allclose(theirs.predict(rows[ends]), ours, rtol=1e-4, atol=1e-6)
+
+
+def test_what_freqtrades_trees_cannot_do_is_not_left_out_of_a_config(pairs, tmp_path):
+    settings = {"n_estimators": 4, "lags": [0, 1]}
+    ranges = {"num_leaves": {"min": 2, "max": 4}}
+    session, choice = tuned_tree(pairs, tmp_path, "lightgbm", settings, ranges)
+    with pytest.raises(ConfigError, match=r"has nothing like lags = \[0, 1\]: tune it with \[0\]"):
+        freqai_config(session, choice)
 
 
 def test_other_settings_have_another_identifier(pairs, tmp_path):

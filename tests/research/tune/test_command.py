@@ -4,74 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from freqai_lstm_plugins.cli import main
 
-from .studies import write_candles
+from .studies import COMMAND, call, documented, write_place
 
 pytest.importorskip("optuna")
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly", "jinja2", "pydantic"):
     pytest.importorskip(needed)
 
-PAGE = Path(__file__).parents[3] / "docs" / "tune.md"
-COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
-EXPERIMENT = """\
-seeds = [1]
-
-[data]
-folder = "candles"
-
-[features]
-window = 5
-
-[label]
-horizon = 2
-
-[split]
-folds = 1
-test_bars = 60
-
-[models.lstm]
-max_epochs = 1
-hidden_size = 4
-num_layers = 1
-
-[portfolio]
-k = 1
-"""
-RANGES = {"lstm": {"lr": {"min": 0.001, "max": 0.01, "log": True}, "dropout": {"value": 0.0}}}
-
-
-def call(*arguments, cwd):
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    path = tmp_path_factory.mktemp("place")
-    write_candles(path / "candles", n=300, freq="h")
-    for name, pair in (("A", "BTC_USDT"), ("B", "ETH_USDT")):
-        (path / "candles" / f"{name}.csv").rename(path / "candles" / f"{pair}-1h.csv")
-    (path / "hourly.toml").write_text(EXPERIMENT)
-    (path / "ranges.json").write_text(json.dumps(RANGES))
-    return path
-
-
-def documented():
-    """Return the commands of the page that begin a search or choose from one."""
-    lines = re.findall(r"^freqai-lstm tune .*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    return [shlex.split(line, comments=True)[1:] for line in lines]
+    return write_place(tmp_path_factory.mktemp("place"))
 
 
 def test_the_commands_of_the_page_work_one_after_the_other(place):
@@ -92,6 +43,17 @@ def test_the_commands_of_the_page_work_one_after_the_other(place):
     assert json.loads((place / "out" / "tune" / "lstm.json").read_text())["model"] == "lstm"
 
 
+def test_the_command_of_the_page_that_searches_in_each_fold_works(place, tmp_path):
+    words = next(one for one in documented() if "--nested" in one)
+    fewer = ["2" if word == "30" else word for word in words]
+    found = call(*fewer, "--out", str(tmp_path), cwd=place)
+    assert found.returncode == 0, found.stderr
+    assert "Fold 0: a search on the data up to 2020-01-10 23:00" in found.stderr.replace("T", " ")
+    assert "With a search in each fold, tuned against defaults: " in found.stdout
+    assert json.loads((tmp_path / "lstm-nested.json").read_text())["folds"][0]["fold"] == 0
+    assert (tmp_path / "nested" / "outer" / "report" / "report.html").is_file()
+
+
 def test_ranges_to_start_from_are_written(tmp_path):
     found = call("tune", "--init", cwd=tmp_path)
     assert found.returncode == 0, found.stderr
@@ -106,6 +68,10 @@ def test_ranges_to_start_from_are_written(tmp_path):
         (["hourly.toml", "--model", "lstm", "--objective", "luck"], "'luck' is none of rank_ic"),
         (["hourly.toml", "--model", "lstm", "--sampler", "best"], "'best' is none of tpe"),
         (["hourly.toml", "--model", "lstm", "--storage", "x"], "no database address"),
+        (["hourly.toml", "--model", "lstm", "--pruner", "best"], "'best' is none of none"),
+        (["hourly.toml", "--model", "lstm", "--pruner", "median", "--workers", "2"], "--workers"),
+        (["hourly.toml", "--model", "ensemble"], "tune each member with --model"),
+        (["hourly.toml", "--model", "lstm", "--nested", "--holdout"], "no settings for --holdout"),
         (["hourly.toml", "--model", "naive_zero"], "naive_zero has no settings"),
         (["hourly.toml", "--model", "lstm", "--holdout", "--out", "none"], "no study 'lstm'"),
     ],

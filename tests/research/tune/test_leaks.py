@@ -7,30 +7,14 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.research import jobs as jobs_module
-from freqai_lstm_plugins.research.tune.choice import ask_luck, choose, open_holdout
-from freqai_lstm_plugins.research.tune.objective import Runner
-from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, Search, best_of, finished
+from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, best_of, finished
 
+from .no_signal import LUCKY, SEEDS, require_luck, search_noise
 from .studies import search, write_candles
 
 pytest.importorskip("optuna")
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly", "jinja2"):
     pytest.importorskip(needed)
-
-RUNNER = Runner()
-SEEDS = range(20)
-# Settings that change what is forecast, and not only how strongly.
-LUCKY = {
-    "ridge": {
-        "lags": {"choices": [[0], [0, 1], [0, 2], [0, 3], [0, 4], [1], [2], [3], [4], [1, 3]]},
-        "alpha": {"min": 0.001, "max": 10.0, "log": True},
-    },
-    "lightgbm": {
-        "num_leaves": {"min": 2, "max": 16},
-        "lr": {"min": 0.01, "max": 0.5, "log": True},
-        "min_child_samples": {"min": 5, "max": 60},
-    },
-}
 
 
 def test_a_purge_removed_by_hand_is_noticed(tmp_path, monkeypatch):
@@ -96,31 +80,12 @@ def test_a_search_over_windows_finds_what_only_the_long_one_sees(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["ridge", "lightgbm"])
+@pytest.mark.parametrize("model", LUCKY)
 def test_on_labels_without_a_signal_the_winner_is_told_to_be_luck(tmp_path, model):
-    holds_zero, overfitting, deflated, lead = [], [], [], []
-    for seed in SEEDS:
-        folder = write_candles(tmp_path / f"data{seed}", "ABC", n=500, seed=seed)
-        changes = {"models": {model: {} if model == "ridge" else {"n_estimators": 15}}}
-        session = search(
-            folder,
-            tmp_path / f"out{seed}",
-            12,
-            model=model,
-            ranges=LUCKY,
-            changes={**changes, "seeds": [1], "portfolio": {"k": 1}},
-            how=Search("random", seed=seed),
-        )
-        choice = choose(session, RUNNER)
-        luck = ask_luck(session, choice, RUNNER)
-        lines = open_holdout(session, choice, RUNNER).judgement.comparisons
-        line = lines[(lines["model"] == "tuned") & (lines["against"] == "defaults")].iloc[0]
-        holds_zero.append(line["lower"] <= 1e-12 and line["upper"] >= -1e-12)
-        overfitting.append(luck.overfitting)
-        deflated.append(luck.deflated_sharpe)
-        lead.append(best_of(session.study).value)
-    assert sum(holds_zero) >= 17
-    assert 0.3 < np.nanmean(overfitting) < 0.7
-    assert np.nanmean(np.array(deflated) < 0.95) >= 0.9
-    # The search's own best looks good all the while: far above zero on average.
-    assert np.mean(lead) > 3 * np.std(lead, ddof=1) / np.sqrt(len(lead))
+    require_luck([search_noise(tmp_path, model, seed) for seed in SEEDS])
+
+
+def test_a_search_without_a_signal_is_told_to_be_luck(tmp_path):
+    found = search_noise(tmp_path, "ridge", 0)
+    assert found.holds_zero
+    assert not found.deflated >= 0.95

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.store import list_entries
 from freqai_lstm_plugins.research.tune import study as study_module
+from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import open_session
 from freqai_lstm_plugins.research.tune.storage import (
     WORKER,
@@ -29,7 +31,6 @@ from freqai_lstm_plugins.research.tune.study import (
     BELONGS,
     REASON,
     SETTINGS,
-    Search,
     completed,
     finished,
 )
@@ -395,6 +396,37 @@ def test_batches_larger_than_the_data_are_legal(folder, tmp_path):
         changes={"models": {"lstm": net}, "seeds": [1]},
     )
     assert len(completed(session.study)) == 2
+
+
+def test_a_full_disk_is_the_reason_that_trials_fail(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(jobs_module, "save_model", full)
+    with pytest.raises(TrainingError, match="No space left on device") as caught:
+        search(folder, tmp_path, 9)
+    assert "\n" not in str(caught.value)
+
+
+def test_fewer_rows_than_a_fold_needs_are_said(folder, tmp_path):
+    changes = {"split": {"folds": 9, "test_bars": 40}}
+    with pytest.raises(DataError, match="336") as caught:
+        open_session(asked(folder, tmp_path, changes=changes))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "search" / "models").exists()
+
+
+def test_an_ensemble_has_no_search_of_its_own(folder, tmp_path):
+    members = {"ridge": {}, "lightgbm": {}}
+    with pytest.raises(ConfigError, match="tune each member with --model"):
+        open_session(
+            asked(
+                folder,
+                tmp_path,
+                model="ensemble",
+                changes={"models": {"ensemble": {"members": members}}},
+            )
+        )
 
 
 def test_ranges_are_checked_before_anything_is_made(folder, tmp_path):

@@ -10,18 +10,23 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.research.tune import storage as storage_module
+from freqai_lstm_plugins.research.tune.objective import Runner
+from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import open_session
-from freqai_lstm_plugins.research.tune.study import SETTINGS, Search, completed, finished
+from freqai_lstm_plugins.research.tune.study import SETTINGS, completed, finished
 
-from .studies import asked, search, work, write_candles
+from .studies import COMMAND, asked, documented, search, work, write_candles, write_place
 
 optuna = pytest.importorskip("optuna")
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly"):
@@ -44,10 +49,20 @@ def begin(folder, out, n_trials, **others):
     return process
 
 
+def wait_for_trials(worker, study, n_trials):
+    while len(finished(study)) < n_trials:
+        assert worker.is_alive()
+        time.sleep(0.2)
+
+
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+# Who has to tell a password.
+LOCKED = "locked"
 
 
 class Server:
@@ -63,6 +78,9 @@ class Server:
             shutil.chown(folder, "postgres")
         initdb = self.bin.with_name("initdb")
         self._run(initdb, "-D", folder / "data", "-U", "tuner", "-A", "trust")
+        rules = folder / "data" / "pg_hba.conf"
+        # Of several rules the first that fits counts.
+        rules.write_text(f"host all {LOCKED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         self.start()
 
     def _run(self, *words):
@@ -81,6 +99,10 @@ class Server:
 
     def stop(self):
         self._run(self.bin, "-D", self.folder / "data", "-w", "-m", "immediate", "stop")
+
+    def run_sql(self, text):
+        where = ["-h", "127.0.0.1", "-p", self.port, "-U", "tuner", "postgres"]
+        self._run(self.bin.with_name("psql"), *where, "-c", text)
 
     @property
     def url(self):
@@ -106,13 +128,13 @@ def address(request, tmp_path):
     return request.getfixturevalue("server").url
 
 
-def assert_exact(session, n_trials):
+def assert_exact(study, n_trials):
     """Check that so many trials are finished, and that each setting of a lost one was tried."""
-    done = finished(session.study)
+    done = finished(study)
     assert len(done) == n_trials
     assert sum(bool(one.user_attrs.get("defaults")) for one in done) == 1
     running = optuna.trial.TrialState.RUNNING
-    assert not session.study.get_trials(states=(running,))
+    assert not study.get_trials(states=(running,))
     retried = [one.system_attrs.get("retry_history", [])[-1:] for one in done]
     lost = [number for numbers in retried for number in numbers]
     # Nobody tried a lost trial twice.
@@ -126,7 +148,7 @@ def test_two_workers_make_as_many_trials_as_asked_for(folder, tmp_path, address)
         worker.join(300)
         assert worker.exitcode == 0
     session = open_session(asked(folder, tmp_path, **others))
-    assert_exact(session, 12)
+    assert_exact(session.study, 12)
     assert len(completed(session.study)) == 12
     drawn = [one.user_attrs[SETTINGS] for one in completed(session.study)]
     # Not two of the same draws.
@@ -141,7 +163,7 @@ def test_a_killed_worker_loses_no_trial(folder, tmp_path, address):
     for worker in workers:
         worker.join(300)
     assert workers[1].exitcode == 0
-    assert_exact(open_session(asked(folder, tmp_path, **others)), 12)
+    assert_exact(open_session(asked(folder, tmp_path, **others)).study, 12)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "journal"])
@@ -159,7 +181,55 @@ def test_twenty_kills_lose_no_trial(folder, tmp_path, kind):
     for worker in workers:
         worker.join(600)
         assert worker.exitcode == 0
-    assert_exact(search(folder, tmp_path, 60, **others), 60)
+    assert_exact(search(folder, tmp_path, 60, **others).study, 60)
+
+
+def test_a_wrong_password_is_said_and_never_shown(server):
+    server.run_sql(f"CREATE ROLE {LOCKED} LOGIN PASSWORD 'right'")
+    address = server.url.replace("tuner@", f"{LOCKED}:sesame@")
+    with pytest.raises(ConfigError, match=r"cannot be reached .*password authentication") as caught:
+        storage_module.open_storage(address)
+    assert "sesame" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    # The right one opens the door; what lies behind it is another matter, and another message.
+    with pytest.raises(ConfigError, match="permission denied"):
+        storage_module.open_storage(address.replace("sesame", "right"))
+
+
+def begin_dask(stack, *words):
+    """Start a part of a dask cluster, which ends with the stack."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dask", *words, "--no-dashboard"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return process
+
+
+def test_dask_workers_that_are_killed_lose_no_job(folder, tmp_path):
+    pytest.importorskip("distributed")
+    port = str(free_port())
+    address = f"tcp://127.0.0.1:{port}"
+    rng, worker = np.random.default_rng(0), ("worker", address, "--nthreads", "1", "--no-nanny")
+    with contextlib.ExitStack() as stack:
+        begin_dask(stack, "scheduler", "--host", "127.0.0.1", "--port", port)
+        workers = [begin_dask(stack, *worker) for _ in range(2)]
+
+        def replace_one():
+            workers[0].kill()
+            workers[0].wait()
+            workers[0] = begin_dask(stack, *worker)
+
+        def on_trial(trial):
+            # In the middle of the next one.
+            if trial.number in (1, 3):
+                threading.Timer(rng.uniform(0.05, 0.5), replace_one).start()
+
+        session = search(folder, tmp_path, 6, runner=Runner(None, address), on_trial=on_trial)
+    assert_exact(session.study, 6)
+    assert len(completed(session.study)) == 6
 
 
 def stop_in_a_trial(pid, session, path):
@@ -186,14 +256,13 @@ def test_a_worker_that_sleeps_too_long_is_replaced(folder, tmp_path, monkeypatch
     search(folder, tmp_path, 1)
     worker = begin(folder, tmp_path, 400)
     session = open_session(asked(folder, tmp_path))
-    while len(finished(session.study)) < 3:
-        time.sleep(0.2)
+    wait_for_trials(worker, session.study, 3)
     stop_in_a_trial(worker.pid, session, tmp_path / "study.db")
     try:
         monkeypatch.setattr(storage_module, "GRACE_SECONDS", 6)
         n_trials = len(finished(session.study)) + 3
         search(folder, tmp_path, n_trials)
-        assert_exact(session, n_trials)
+        assert_exact(session.study, n_trials)
     finally:
         os.kill(worker.pid, signal.SIGCONT)
         # It finds that its trial is another's by now, and goes on.
@@ -204,15 +273,37 @@ def test_a_worker_that_sleeps_too_long_is_replaced(folder, tmp_path, monkeypatch
     assert alive
 
 
+def test_the_command_of_the_page_survives_a_kill_of_one_of_two_workers(tmp_path, server):
+    place = write_place(tmp_path)
+    words = next(one for one in documented() if any("postgresql" in word for word in one))
+    # As the page has it, with this server's names in capitals' stead, and fewer trials.
+    address = server.url.replace("/postgres", "/command")
+    server.run_sql("CREATE DATABASE command")
+    names = {"postgresql+psycopg://USER@HOST/DB": address, "30": "8"}
+    command = [*COMMAND, *(names.get(word, word) for word in words)]
+    workers = [
+        subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    lines = iter(workers[0].stderr.readline, b"")
+    assert any(b"Trial" in line for line in lines)
+    workers[0].kill()
+    workers[0].communicate()
+    errors = workers[1].communicate(timeout=300)[1].decode()
+    assert workers[1].returncode == 0, errors
+    storage = storage_module.open_storage(address)
+    study = optuna.load_study(study_name="lstm", storage=storage)
+    assert_exact(study, 8)
+
+
 def test_a_database_that_goes_away_for_a_while_loses_no_trial(folder, tmp_path, server):
     others = {"storage": server.url, "study": tmp_path.name}
     session = search(folder, tmp_path, 2, **others)
     worker = begin(folder, tmp_path, 30, **others)
-    while len(finished(session.study)) < 5:
-        time.sleep(0.2)
+    wait_for_trials(worker, session.study, 5)
     server.stop()
     time.sleep(30)
     server.start()
     worker.join(300)
     assert worker.exitcode == 0
-    assert_exact(open_session(asked(folder, tmp_path, **others)), 30)
+    assert_exact(open_session(asked(folder, tmp_path, **others)).study, 30)
