@@ -9,17 +9,21 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks import peak
 from benchmarks.comparison import comparison
-from benchmarks.measure import Ratio, Row, Spread
+from benchmarks.measure import Ratio, Row, Spread, alternate
 from benchmarks.sizes import CompareSize, Size
 from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.judgement import judge_run
+from freqai_lstm_plugins.research.metrics import cs_ic, cs_rank_ic
 from freqai_lstm_plugins.research.started import Started, start, train
 from freqai_lstm_plugins.research.store import list_entries
 
@@ -41,14 +45,16 @@ def compare(size: Size) -> Row:
         "job took in its worker. Dask is a scheduler and two workers of one thread on this "
         "machine, as a user starts them; their start is not counted. Memory is the most that "
         "a process has in use which does all jobs of quick models, one after the other, and judges "
-        "them.",
+        "them. Correlations across symbols stand against pandas' own, date by date, as qlib's "
+        f"`calc_ic` computes them, over {shape.figure_dates:,} dates of {shape.many_symbols} "
+        "symbols.",
     )
     with TemporaryDirectory() as folder:
         place = Path(folder)
         experiment = _experiment(place / "candles", shape)
         times = [_run(experiment, place / f"run-{n}") for n in range(size.compare_rounds)]
         _add_times(row, times)
-        _end_workers()
+        end_workers()
         with _cluster() as address:
             dask = [
                 _run(experiment, place / f"dask-{n}", dask=address)
@@ -65,6 +71,7 @@ def compare(size: Size) -> Row:
         )
         what = f"peak memory, {shape.many_symbols} symbols / {shape.few_symbols}"
         row.ratios.append(Ratio(what, Spread.of([many.bytes / few.bytes]), "at most 1.2"))
+    add_figures(row, shape, size.compare_rounds)
     return row
 
 
@@ -99,7 +106,7 @@ def _run(experiment: Experiment, out: Path, dask: str | None = None) -> _Times:
     return _Times(started, trained, judged, jobs, again)
 
 
-def _end_workers() -> None:
+def end_workers() -> None:
     """End joblib's processes, which would wait for more work beside the cluster."""
     from joblib.externals.loky import get_reusable_executor
 
@@ -129,6 +136,43 @@ def _add_times(row: Row, times: list[_Times]) -> None:
         ("a finished run repeated", [one.again for one in times]),
     ):
         row.absolute.append((what, Spread.of(seconds), "s"))
+
+
+def add_figures(row: Row, shape: CompareSize, rounds: int) -> None:
+    """Time correlations across symbols beside those of each date by itself."""
+    table = _made_up_predictions(shape.figure_dates, shape.many_symbols)
+    for name, ours, method in (
+        ("cs_ic", cs_ic, "pearson"),
+        ("cs_rank_ic", cs_rank_ic, "spearman"),
+    ):
+        sides = {name: partial(ours, table), "date by date": partial(_by_date, table, method)}
+        times = alternate(sides, rounds)
+        apart = np.abs(ours(table).to_numpy()[:, 0] - _by_date(table, method).to_numpy()).max()
+        row.compare(name, times, {"date by date": "at least 50"})
+        row.notes.append(f"{name} and the way date by date differ by at most {apart:.1e}.")
+
+
+def _by_date(table: pd.DataFrame, method: Any) -> pd.Series[float]:
+    """Correlate prediction and label of each date by itself."""
+    return table.groupby("date")[["prediction", "label"]].apply(
+        lambda day: day["prediction"].corr(day["label"], method=method)
+    )
+
+
+def _made_up_predictions(dates: int, symbols: int) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    label = rng.normal(size=dates * symbols)
+    return pd.DataFrame(
+        {
+            "date": np.repeat(pd.bdate_range("2010-01-04", periods=dates, tz="UTC"), symbols),
+            "symbol": [f"S{number:02d}" for number in range(symbols)] * dates,
+            "model": "model",
+            "seed": 1,
+            "fold": 0,
+            "prediction": 0.1 * label + rng.normal(size=dates * symbols),
+            "label": label,
+        }
+    )
 
 
 def _experiment(folder: Path, shape: CompareSize) -> Experiment:

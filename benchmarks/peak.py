@@ -199,14 +199,42 @@ def tune(trials: int, bars: int) -> Peak:
     return replace(found, bytes=_status("VmHWM"))
 
 
+def ensemble(
+    rows: int, features: int, window: int, members: dict[str, Any], folds: bool = True
+) -> Peak:
+    """Train an ensemble with its folds, or a member by itself."""
+    from benchmarks.ensemble import made_up_data, new_ensemble
+    from freqai_lstm_plugins.models.catalogue import new_model
+
+    def new_one() -> Any:
+        if folds:
+            return new_ensemble(members, window)
+        ((name, settings),) = members.items()
+        return new_model(name, settings, window=window, seed=1)
+
+    data = made_up_data(rows, features, window)
+    new_one().fit_windows(made_up_data(WARM_UP_ROWS, features, window))
+    return measure(lambda: new_one().fit_windows(data))
+
+
+def panel(**shape: int) -> Peak:
+    """Train one net for all pairs, above the features of all pairs that are made already."""
+    from benchmarks.panel import peak_of_training
+
+    with TemporaryDirectory() as folder:
+        return measure(peak_of_training(Path(folder), **shape))
+
+
 ACTIONS: dict[str, Callable[..., Peak]] = {
     "fit": fit,
     "fit_builtin": fit_builtin,
     "predict": predict,
     "predict_slice": predict_slice,
+    "ensemble": ensemble,
     "alpha158": alpha158,
     "compare": compare,
     "tune": tune,
+    "panel": panel,
 }
 
 

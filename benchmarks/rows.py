@@ -7,6 +7,7 @@ from collections.abc import Callable
 from benchmarks.alpha158 import alpha158_row
 from benchmarks.compare import compare
 from benchmarks.coverage import coverage
+from benchmarks.ensemble import ensemble
 from benchmarks.growth import growth
 from benchmarks.headline import headline
 from benchmarks.imports import imports
@@ -14,6 +15,7 @@ from benchmarks.live import live
 from benchmarks.measure import Row
 from benchmarks.memory import memory
 from benchmarks.nets import nets
+from benchmarks.panel import panel
 from benchmarks.predict import predict
 from benchmarks.sizes import Size
 from benchmarks.supervision import supervision
@@ -36,4 +38,6 @@ ROWS: dict[str, Callable[[Size], Row]] = {
     "alpha158": alpha158_row,
     "compare": compare,
     "tune": tune,
+    "ensemble": ensemble,
+    "panel": panel,
 }

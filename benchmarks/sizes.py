@@ -88,10 +88,12 @@ class CoverageSize:
 
 @dataclass(frozen=True)
 class Alpha158Size:
-    """Candles, and those that the newest row is computed from."""
+    """Candles, those that the newest row is computed from, and what is computed beside qlib."""
 
     rows: int = 100_000
     newest: int = 300
+    symbols: int = 30
+    days: int = 2_500
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,11 @@ class CompareSize:
         epochs: Epochs of the net.
         trees: Trees of lightgbm.
         few_symbols: Symbols of the smaller run whose memory is measured.
-        many_symbols: Of the larger one.
+        many_symbols: Of the larger one, and of the correlations across symbols.
+        figure_dates: Dates of these correlations.
     """
 
-    symbols: int = 8
+    symbols: int = 6
     bars: int = 3_000
     folds: int = 3
     hidden_size: int = 32
@@ -117,6 +120,7 @@ class CompareSize:
     trees: int = 300
     few_symbols: int = 3
     many_symbols: int = 30
+    figure_dates: int = 3_459
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,54 @@ class TuneSize:
 
 
 @dataclass(frozen=True)
+class EnsembleSize:
+    """An ensemble of three members.
+
+    Attributes:
+        rows: Rows of a training.
+        features: F.
+        hidden_size: Units of the net's one layer.
+        epochs: Epochs of the net.
+        trees: Trees of lightgbm.
+        rounds: Trainings a side.
+        memory_rows: Rows of the training whose memory is measured.
+        candles: Candles that a bot predicts one after the other.
+    """
+
+    rows: int = 4_000
+    features: int = 40
+    hidden_size: int = 32
+    epochs: int = 4
+    trees: int = 100
+    rounds: int = 3
+    memory_rows: int = 50_000
+    candles: int = 2_000
+
+
+@dataclass(frozen=True)
+class PanelSize:
+    """A cycle of trainings of a bot.
+
+    Attributes:
+        pairs: How many pairs, one comparison each.
+        rows: Candles of each.
+        features: F.
+        hidden_size: Units of the net's one layer.
+        steps: Steps of a training whose steps are bounded.
+        epochs: Epochs of one whose epochs are.
+        rounds: Cycles a side.
+    """
+
+    pairs: tuple[int, ...] = (10, 50)
+    rows: int = 3_000
+    features: int = 100
+    hidden_size: int = 32
+    steps: int = 40
+    epochs: int = 1
+    rounds: int = 1
+
+
+@dataclass(frozen=True)
 class Size:
     """How much the rows do.
 
@@ -174,6 +226,8 @@ class Size:
         compare_rounds: Comparisons a side.
         tune: The row of searches.
         tune_rounds: Searches whose windows are shared.
+        ensemble: The row of ensembles.
+        panel: The row of one net for all pairs.
     """
 
     rounds: int = 7
@@ -201,6 +255,8 @@ class Size:
     compare_rounds: int = 3
     tune: TuneSize = TuneSize()
     tune_rounds: int = 3
+    ensemble: EnsembleSize = EnsembleSize()
+    panel: PanelSize = PanelSize()
 
 
 FULL = Size()
@@ -220,7 +276,7 @@ QUICK = Size(
     headline_epochs=2,
     memory=MemorySize(rows=4_000, features=10, window=8, steps=2),
     growth=GrowthSize(rows=400, features=4, window=6, factors=(1, 2)),
-    alpha158=Alpha158Size(rows=1_000, newest=100),
+    alpha158=Alpha158Size(rows=1_000, newest=100, symbols=2, days=100),
     whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
     whole_rounds=1,
     compare=CompareSize(
@@ -231,7 +287,8 @@ QUICK = Size(
         epochs=2,
         trees=10,
         few_symbols=2,
-        many_symbols=4,
+        many_symbols=6,
+        figure_dates=50,
     ),
     compare_rounds=1,
     tune=TuneSize(
@@ -247,6 +304,7 @@ QUICK = Size(
         many_trials=3,
     ),
     tune_rounds=1,
+    panel=PanelSize(pairs=(2, 3), rows=300, features=6, hidden_size=4, steps=2),
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(
@@ -258,5 +316,15 @@ QUICK = Size(
         intervals=(0.8,),
         hidden_size=4,
         epochs=1,
+    ),
+    ensemble=EnsembleSize(
+        rows=300,
+        features=4,
+        hidden_size=4,
+        epochs=1,
+        trees=5,
+        rounds=1,
+        memory_rows=1_000,
+        candles=8,
     ),
 )

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import alpha158, candles, coverage, limit, peak, report
+from benchmarks.compare import add_figures
 from benchmarks.data import new_net
 from benchmarks.load import Load, describe
 from benchmarks.measure import Ratio, Row, Spread, Stopwatch, alternate
@@ -102,6 +103,21 @@ def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     require_sound(dataclasses.replace(row, ratios=row.ratios[:1]))
 
 
+def test_the_row_of_ensembles_gives_finite_positive_ratios(monkeypatch):
+    pytest.importorskip("lightgbm")
+    monkeypatch.setattr(peak, "is_measurable", lambda: True)
+    monkeypatch.setattr(peak, "in_child", lambda action, **_: peak.Peak(1000, 0.1))
+    row = ROWS["ensemble"](dataclasses.replace(TINY, window=6, ensemble=QUICK.ensemble))
+    require_sound(row)
+    assert {ratio.goal for ratio in row.ratios} == {
+        "at most 1.1",
+        "at most 3.3",
+        "at most 1.05",
+        "at most 1.2",
+        "1",
+    }
+
+
 @pytest.mark.slow
 def test_the_row_of_searches_gives_finite_positive_ratios():
     pytest.importorskip("optuna")
@@ -157,6 +173,70 @@ def test_the_row_of_nets_compares_every_net_with_the_lstm():
     assert "F 4, training: gru with dense supervision against gru" in compared
 
 
+WORKERS_END = """
+import os
+from joblib import Parallel, delayed, parallel_config
+from benchmarks.compare import end_workers
+
+with parallel_config(backend="loky"):
+    workers = set(Parallel(n_jobs=2)(delayed(os.getpid)() for _ in range(8)))
+assert os.getpid() not in workers
+end_workers()
+for worker in workers:
+    try:
+        os.kill(worker, 0)
+    except ProcessLookupError:
+        print("ended")
+"""
+
+
+def test_a_comparison_leaves_no_workers_that_wait():
+    pytest.importorskip("joblib")
+    # A worker that is left keeps the process from ending for minutes.
+    result = subprocess.run(
+        [sys.executable, "-c", WORKERS_END],
+        cwd=peak.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert set(result.stdout.split()) == {"ended"}
+
+
+@pytest.mark.slow
+def test_the_row_of_comparisons_prints_every_ratio_and_ends():
+    for needed in ("arch", "purgedcv", "distributed", "jinja2", "plotly"):
+        pytest.importorskip(needed)
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "compare", "--quick"],
+        cwd=peak.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    for what in (
+        "time of the jobs' part / (sum of job seconds / 2 workers)",
+        "a finished run repeated / the first",
+        "report / the whole run",
+        "jobs on dask / by joblib, 2 workers",
+        "peak memory, 6 symbols / 2",
+        "cs_ic against date by date",
+        "cs_rank_ic against date by date",
+    ):
+        assert what in result.stdout
+
+
+def test_correlations_across_symbols_are_those_of_each_date_by_itself():
+    row = Row("compare", "", "")
+    add_figures(row, QUICK.compare, rounds=1)
+    apart = [float(note.rsplit(" ", 1)[1].rstrip(".")) for note in row.notes]
+    assert len(apart) == 2
+    assert max(apart) < 1e-12
+    require_sound(dataclasses.replace(row, work="compares"))
+
+
 @pytest.fixture
 def a_market(tmp_path, monkeypatch):
     """Candles of two pairs where the rows look for real ones."""
@@ -170,7 +250,7 @@ def a_market(tmp_path, monkeypatch):
 
 def test_forecasts_on_candles_are_compared_by_pair(a_market):
     row = ROWS["supervision"](TINY)
-    assert "| A_USDT |" in row.notes[0]
+    assert "| A/USDT |" in row.notes[0]
     assert "over 4 pairs and folds" in row.notes[1]
 
 
@@ -180,8 +260,8 @@ def test_coverage_is_shown_in_all_and_by_pair(a_market):
     # Two timeframes, two labels, three intervals.
     assert len(summary.splitlines()) == 2 + 2 * 2 * 3
     assert "standard error over 2 folds" in errors
-    assert "| B_USDT | return |" in hourly
-    assert "| B_USDT |" not in quick
+    assert "| B/USDT | return |" in hourly
+    assert "| B/USDT |" not in quick
     for _, spread, _ in row.absolute:
         assert 0 <= spread.low <= spread.median <= spread.high <= 1
     assert "nan" not in "".join(row.notes)

@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import random
+import shutil
 import signal
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -551,12 +553,18 @@ def test_names_that_differ_are_listed():
 
 SAVING = """
 import sys
-from freqai_lstm_plugins import SequenceRegressor
-model = SequenceRegressor.load(sys.argv[1])
+from freqai_lstm_plugins import load_model
+model = load_model(sys.argv[1])
 print("ready", flush=True)
 while True:
     model.save(sys.argv[1])
 """
+FORMATS = Path(__file__).parent / "trust" / "formats"
+
+
+@pytest.fixture(params=["format-3-lstm", "format-3-ensemble"])
+def saved(request, tmp_path):
+    return Path(shutil.copy(FORMATS / f"{request.param}.zip", tmp_path))
 
 
 def kill_while_saving(file, times):
@@ -567,13 +575,13 @@ def kill_while_saving(file, times):
             assert child.stdout.readline() == b"ready\n"
             time.sleep(chance.uniform(0, 0.05))
             child.send_signal(signal.SIGKILL)
-        SequenceRegressor.load(file)
+        load_model(file)
 
 
-def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_file(file):
-    kill_while_saving(file, 4)
+def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_file(saved):
+    kill_while_saving(saved, 4)
 
 
 @pytest.mark.slow
-def test_a_hundred_kills_in_the_middle_of_a_save_leave_a_whole_file(file):
-    kill_while_saving(file, 100)
+def test_a_hundred_kills_in_the_middle_of_a_save_leave_a_whole_file(saved):
+    kill_while_saving(saved, 100)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from freqai_lstm_plugins.commands.console import out
-from freqai_lstm_plugins.names import MODEL_SUFFIX
+from freqai_lstm_plugins.names import MODEL_SUFFIX, PANEL_NAME
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.checkpoint import Checkpoint
     from freqai_lstm_plugins.models.state import SequenceState
+
+logger = logging.getLogger(__name__)
 
 FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
 
@@ -108,12 +112,31 @@ def _state_table(state: SequenceState, versions: dict[str, str], file: Path) -> 
 
 
 def _origin(file: Path) -> dict[str, str]:
-    """Return which coin's candles a model is from, and up to when, by the name FreqAI gave it."""
+    """Return which pairs' candles a model is from, and up to when, by what FreqAI wrote of it."""
     named = FREQAI_NAME.fullmatch(file.name)
     if named is None:
         return {}
     newest = datetime.fromtimestamp(int(named["stop"]), tz=UTC)
-    return {"pair of": named["coin"].upper(), "candles up to": f"{newest:%Y-%m-%d %H:%M} UTC"}
+    is_panel = named["coin"] == PANEL_NAME
+    pairs = _pairs(file, named["stop"]) if is_panel else {"pair of": named["coin"].upper()}
+    return {**pairs, "candles up to": f"{newest:%Y-%m-%d %H:%M} UTC"}
+
+
+def _pairs(file: Path, stamp: str) -> dict[str, str]:
+    """Return the pairs of one net for many, by the metadata beside it; nothing where none is."""
+    trained: list[str] = []
+    served: list[str] = []
+    for path in sorted(file.parent.glob(f"cb_*_{stamp}_metadata.json")):
+        try:
+            panel = json.loads(path.read_text(encoding="utf-8"))["panel"]
+            served.append(str(panel["pair"]))
+            trained = [str(pair) for pair in panel["pairs"]]
+        # Whatever is damaged there, the net's own file can be shown.
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.debug("%s says nothing of its pair: %s", path, error)
+    later = [pair for pair in served if pair not in trained]
+    rows = {"pairs": ", ".join(trained)} if trained else {}
+    return rows | ({"predicts too": ", ".join(later)} if later else {})
 
 
 def _plain(values: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import torch
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows, to_float32
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
-from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, rows_held, window_ends
 from freqai_lstm_plugins.errors import DataError
 
 
@@ -87,7 +87,8 @@ def assemble(
             f"smaller window."
         )
     if scaling is None:
-        scaling = Scaling.fit(rows.features, rows.targets, _seen(rows, is_train, window), is_train)
+        held = rows_held(is_train, window)
+        scaling = Scaling.fit(rows.features, rows.targets, held, is_train)
     scaled, has_window = apply_scaling(rows, scaling, window, tells_symbols=bool(schema.symbols))
     tensor = torch.from_numpy(scaled)
     targets = scaling.scale_targets(rows.targets)
@@ -135,13 +136,3 @@ def apply_scaling(
     if tells_symbols:
         scaled = np.column_stack([scaled, rows.codes.astype(np.float32)])
     return to_float32(scaled), has_window
-
-
-def _seen(rows: Rows, is_train: BoolArray, window: int) -> BoolArray:
-    """Tell which rows training windows may hold: (N,)."""
-    seen = np.zeros(len(is_train), dtype=bool)
-    for code in np.unique(rows.codes[is_train]):
-        own = np.flatnonzero(rows.codes == code)
-        trained = np.flatnonzero(is_train[own])
-        seen[own[max(trained[0] - window + 1, 0) : trained[-1] + 1]] = True
-    return seen & finite_rows(rows.features)

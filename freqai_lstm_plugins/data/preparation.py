@@ -21,7 +21,7 @@ from freqai_lstm_plugins.data.panel import Given, Inputs, read_inputs
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import purged
 from freqai_lstm_plugins.data.targets import TargetReader, Targets, read_numbers
-from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, window_ends
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, rows_held, window_ends
 from freqai_lstm_plugins.errors import DataError, MismatchError
 from freqai_lstm_plugins.names import shortened
 
@@ -118,7 +118,10 @@ def prepare(
     if not is_train.any():
         raise DataError(_no_window_message(inputs, targets.values, weights, config.window))
     _warn_of_symbols_without_windows(inputs, is_train)
-    scaling = _fit_scaling(inputs, targets, is_train) if config.scale else None
+    scaling = None
+    if config.scale:
+        held = rows_held(is_train, config.window)
+        scaling = Scaling.fit(inputs.rows, targets.values, held, is_train)
     symbols = inputs.symbols if config.symbol_embedding else []
     schema = Schema(inputs.names, targets.names, targets.classes, symbols, targets.single)
     rows = scaled_rows(inputs, scaling, symbols)
@@ -128,10 +131,10 @@ def prepare(
     train = build_window_set(rows, values, weights, is_train & has_window, config.window)
     if eval_set is None:
         valid = build_window_set(rows, values, weights, is_valid & has_window, config.window)
-        held = inputs
+        tested = inputs
     else:
-        valid, held = _eval_windows(eval_set, config, read_targets, schema, scaling)
-    symbols_held = held.symbol_names(valid.ends.numpy())
+        valid, tested = _eval_windows(eval_set, config, read_targets, schema, scaling)
+    symbols_held = tested.symbol_names(valid.ends.numpy())
     times = _numbered_times(inputs)
     known_at = None if times is None else _known_at(times, inputs.codes, config.label_period)
     return Prepared(train, valid, schema, scaling, symbols_held, times, known_at)
@@ -220,16 +223,6 @@ def _split(
         # Rows that only came late say where validation begins, even if they are no targets.
         is_train[rows] = purged(is_train[rows], is_late[rows], config.label_period)
     return is_train, is_target & is_late
-
-
-def _fit_scaling(inputs: Inputs, targets: Targets, is_train: BoolArray) -> Scaling:
-    seen = finite_rows(inputs.rows)
-    for code in np.unique(inputs.codes):
-        # Rows up to a symbol's last training target are context of training windows.
-        rows = np.flatnonzero(inputs.codes == code)
-        trained = np.flatnonzero(is_train[rows])
-        seen[rows[trained[-1] + 1 if len(trained) else 0 :]] = False
-    return Scaling.fit(inputs.rows, targets.values, seen, is_train)
 
 
 def _scaled_targets(targets: Targets, scaling: Scaling | None) -> FloatArray:

@@ -25,17 +25,17 @@ class Scaling:
 
     @classmethod
     def fit(
-        cls, rows: FloatArray, targets: FloatArray, is_seen: BoolArray, is_train: BoolArray
+        cls, rows: FloatArray, targets: FloatArray, is_held: BoolArray, is_train: BoolArray
     ) -> Self:
         """Measure training rows.
 
         Args:
             rows: (N, F).
             targets: (N, K).
-            is_seen: (N,) rows of finite features that training windows may hold.
+            is_held: (N,) rows that training windows hold.
             is_train: (N,) rows whose targets are trained on.
         """
-        return cls(*_moments(rows, is_seen), *_moments(targets, is_train))
+        return cls(*_moments(rows, is_held), *_moments(targets, is_train))
 
     def scale_rows(self, rows: FloatArray) -> npt.NDArray[np.float32]:
         """Standardize features (N, F) to float32; rows that are not finite become NaN."""

@@ -49,6 +49,20 @@ def window_ends(usable: BoolArray, window: int, follows: BoolArray | None = None
     return run_lengths(usable, follows) >= window
 
 
+def rows_held(ends: BoolArray, window: int) -> BoolArray:
+    """Tell which rows the windows hold that end at `ends` (N,): (N,).
+
+    Training rows are those that training windows hold: what is learned of features, such as how to
+    scale them, is learned of these.
+
+    >>> rows_held(np.array([False, False, True, False, False, False, True]), 2)
+    array([False,  True,  True, False, False,  True,  True])
+    """
+    # A row is held by the windows that end at it or at one of the W - 1 rows after it.
+    n_before = np.concatenate([[0], np.cumsum(ends), np.full(window - 1, ends.sum())])
+    return n_before[window:] > n_before[: len(ends)]
+
+
 def consecutive_in_time(times: npt.NDArray[np.datetime64], step: np.timedelta64) -> BoolArray:
     """Tell which rows come exactly one `step` after the row before them; the first never does.
 

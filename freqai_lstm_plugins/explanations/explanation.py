@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from freqai_lstm_plugins.data.windows import gather_windows
 from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
 from freqai_lstm_plugins.nets import PanelNet
 from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.objectives import Classes
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
     from freqai_lstm_plugins.data.panel import Given
-    from freqai_lstm_plugins.models.estimator import SequenceEstimator
 
 logger = logging.getLogger(__name__)
 
@@ -149,6 +149,11 @@ def explain(
     """
     if sample not in get_args(Sample):
         raise ConfigError(f"sample must be newest or spread, not {sample!r}.")
+    if not isinstance(model, SequenceEstimator):
+        raise ConfigError(
+            f"explain scales rows as a net of this package was trained, and this {model.kind} "
+            f"was trained on rows that a host scales: give those to explain_ensemble."
+        )
     inputs, rows, has_window = model.net_rows(X)
     ends = np.flatnonzero(has_window)
     if not len(ends):
@@ -196,15 +201,68 @@ def explain_windows(
         positions: (M,) positions to tell of; by default `ends`.
     """
     net, answer = model.require_net(), _chosen_answer(model, target, label_class, measure)
-    steps = _count(steps, "steps")
     names = model.feature_names_in_
     sums = _Sums(len(names), model.window)
+    for found, moved, windows in _batches(model, answer, rows, ends, steps, num_threads):
+        sums.add(found, moved)
+        sums.look(net, windows)
+    positions = ends.numpy() if positions is None else positions
+    return sums.explanation(answer.name, answer.unit, names, positions)
+
+
+def attribute_windows(
+    model: SequenceEstimator,
+    rows: Tensor,
+    ends: Tensor,
+    target: int,
+    *,
+    steps: int = DEFAULT_STEPS,
+    num_threads: int | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Return attributions (M, W, F) of windows, and how far each answer moved (M,).
+
+    Args:
+        model: A fitted regressor.
+        rows: (N, F) float32, scaled already.
+        ends: (M,) rows at which the windows end.
+        target: Number of the target.
+        steps: Points on the way from the baseline.
+        num_threads: CPU threads; by default the setting of the training.
+    """
+    answer = _chosen_answer(model, target, None, "probability")
+    parts = list(_batches(model, answer, rows, ends, steps, num_threads))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def explanation_of(
+    target: str,
+    unit: str,
+    attributions: FloatArray,
+    moved: FloatArray,
+    names: list[str],
+    positions: IntArray,
+) -> Explanation:
+    """Return the means of attributions (M, W, F) of windows, whose answers moved by (M,)."""
+    sums = _Sums(len(names), attributions.shape[1])
+    sums.add(attributions, moved)
+    return sums.explanation(target, unit, names, positions)
+
+
+def _batches(
+    model: SequenceEstimator,
+    answer: _Answer,
+    rows: Tensor,
+    ends: Tensor,
+    steps: int,
+    num_threads: int | None,
+) -> Iterator[tuple[FloatArray, FloatArray, Tensor]]:
+    """Give attributions of a batch of windows, how far their answers moved, and the windows."""
+    net, steps = model.require_net(), _count(steps, "steps")
+    n_features = len(model.feature_names_in_)
     with torch_threads(num_threads or model.train_config.num_threads):
         for batch in ends.split(_batch_size(steps, model.window * rows.shape[1])):
             windows = gather_windows(rows, batch, model.window).to(_device(net))
-            sums.add(*_attributions(net, windows, answer, steps, len(names)))
-            sums.look(net, windows)
-    return sums.explanation(answer, names, ends.numpy() if positions is None else positions)
+            yield *_attributions(net, windows, answer, steps, n_features), windows
 
 
 class _Answer(NamedTuple):
@@ -363,14 +421,16 @@ class _Sums:
             self.has_variables = True
             self.variables += variables.mean(axis=1).sum(axis=0)
 
-    def explanation(self, answer: _Answer, names: list[str], positions: IntArray) -> Explanation:
+    def explanation(
+        self, target: str, unit: str, names: list[str], positions: IntArray
+    ) -> Explanation:
         """Return the means."""
         window, count = len(self.attention), self.count
         lags = pd.RangeIndex(window - 1, -1, -1, name="lag")
         features = pd.Index(names, name="feature")
         made = Explanation(
-            target=answer.name,
-            unit=answer.unit,
+            target=target,
+            unit=unit,
             importance=pd.DataFrame(self.size.T / count, features, lags),
             direction=pd.DataFrame(self.signed.T / count, features, lags),
             rows=positions,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from freqtrade.configuration import TimeRange
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+    from freqtrade.strategy.interface import IStrategy
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,12 @@ class DurableDataDrawer(FreqaiDataDrawer):
         full_path: Folder of the identifier.
         config: freqtrade's config.
         extra_columns: Tells from the labels which columns predictions have beside them.
+
+    Attributes:
+        nets: The net for many pairs that was read last, by the stem of its file.
     """
+
+    model_dictionary: dict[str, Any]
 
     def __init__(
         self,
@@ -45,7 +51,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
     ) -> None:
         super().__init__(full_path, config)
         self.extra_columns = extra_columns
-        self._nets: dict[Path, Any] = {}
+        self.nets: dict[Path, Any] = {}
 
     @classmethod
     def taking_over(
@@ -55,7 +61,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         made = cls.__new__(cls)
         made.__dict__.update(other.__dict__)
         made.extra_columns = extra_columns
-        made._nets = {}
+        made.nets = {}
         return made
 
     def return_null_values_to_strategy(
@@ -102,8 +108,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
                 "data_path": metadata["data_path"],
                 "trained_timestamp": trained,
             }
-        for pair in leaving:
-            self.pair_dict.pop(pair, None)
+        entries |= {pair: self.empty_pair_dict.copy() for pair in leaving}
         # In place, since the trading loop adds pairs.
         self.pair_dict.update(entries)
         self.save_drawer_to_disk()
@@ -121,7 +126,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         # In a backtest what is in memory is of another slice, whichever was trained last.
         model: Any = self.model_dictionary.get(coin) if dk.live else None
         if model is None:
-            model = read_model(Path(dk.data_path) / dk.model_filename, self._nets)
+            model = read_model(Path(dk.data_path) / dk.model_filename, self.nets)
             # A training may just have brought a newer one.
             model = self.model_dictionary.setdefault(coin, model) if dk.live else model
             self.model_dictionary[coin] = model
@@ -144,7 +149,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
             if not entry["model_filename"]:
                 continue
             reason = why_unusable(
-                Path(entry["data_path"]) / entry["model_filename"], require, self._nets
+                Path(entry["data_path"]) / entry["model_filename"], require, self.nets
             )
             if reason is not None:
                 logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
@@ -163,6 +168,23 @@ class DurableDataDrawer(FreqaiDataDrawer):
             for timeframe, frame in frames.items():
                 if not frame.empty:
                     frames[timeframe] = frame.assign(date=frame["date"].dt.tz_convert(UTC))
+
+    def update_historic_data(self, strategy: IStrategy, dk: FreqaiDataKitchen) -> None:
+        """Append new candles, of a pair that has come to the whitelist since the start too.
+
+        freqtrade would ask for candles of such a pair that it never loaded.
+        """
+        if dk.pair not in dk.all_pairs:
+            dk.all_pairs.append(dk.pair)
+        timeframes = self.freqai_info["feature_parameters"]["include_timeframes"]
+        for pair in dk.all_pairs:
+            frames = self.historic_data.get(pair, {})
+            missing = [name for name in timeframes if name not in frames or frames[name].empty]
+            if missing:
+                found = {name: strategy.dp.get_pair_dataframe(pair, name) for name in missing}
+                with self.history_lock:
+                    self.historic_data[pair] = {**frames, **found}
+        super().update_historic_data(strategy, dk)
 
     def save_drawer_to_disk(self) -> None:
         """Save which model each pair uses."""

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from freqtrade.exchange import timeframe_to_seconds
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
+from freqai_lstm_plugins.freqai.importances import plot_importances
+from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
-from freqai_lstm_plugins.freqai.settings import WHERE
+from freqai_lstm_plugins.freqai.settings import PANEL, WHERE
 from freqai_lstm_plugins.models.ensemble.combine import disagreement
 from freqai_lstm_plugins.models.ensemble.regressor import (
     EnsemblePredictions,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Candle at which a label is known that nobody knows yet.
-NEVER = np.iinfo(np.int64).max
 # Settings of members that change no prediction of a given training slice.
 _HARMLESS = {"device", "num_threads"}
 
@@ -53,11 +52,13 @@ class EnsembleRegressorModel(SequenceRegressorModel):
     def prepare(self) -> None:
         """Refuse members that would only fail in the first training."""
         # freqtrade's own plot knows trees alone.
-        if int(self.plot_features or 0):
-            logger.warning("plot_feature_importances knows no ensembles, and is left out.")
-        self.features_to_plot, self.plot_features = 0, 0
-        if self.continual_learning:
-            logger.warning("continual_learning knows no ensembles: each training starts afresh.")
+        self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
+        panel = self.settings.panel
+        if panel is not None and panel.symbol_embedding:
+            raise ConfigError(
+                f"{PANEL}.symbol_embedding = {panel.symbol_embedding}: members of an ensemble are "
+                f"not told the pair. Set it to 0."
+            )
         given = dict(self.settings.model_kwargs)
         self.has_columns = given.pop("columns", True)
         if not isinstance(self.has_columns, bool):
@@ -81,6 +82,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         }
         config = self.new_ensemble().config
         self.interval, self.member_names = config.interval, list(self.members)
+        self.label_watch = LabelWatch()
         self._live_frame: pd.DataFrame | None = None
         self._said: dict[str, tuple[EnsembleRegressor, dict[int, FloatArray]]] = {}
         # What an identifier stands for, with defaults filled in.
@@ -127,18 +129,24 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             len(feature_names),
             len(valid),
         )
-        times = self.candle_numbers(data_dictionary["dates"])
-        return self.new_ensemble().fit_windows(
+        times, symbols = data_dictionary["times"], data_dictionary.get("symbols", [])
+        model = self.new_ensemble().fit_windows(
             Prepared(
                 train,
                 valid if len(valid) else None,
-                Schema(feature_names, dk.label_list),
+                Schema(feature_names, dk.label_list, symbols=symbols),
                 times=times,
-                known_at=self.known_at(times),
+                known_at=data_dictionary["known_at"],
             ),
+            start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(times[-1]),
+            last_time=int(times.max()),
         )
+        if not self.continual_learning:
+            model.forget_optimizer()
+        if self.features_to_plot:
+            plot_importances(model, train, dk, self.features_to_plot)
+        return model
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
         """Raise MismatchError where a model from disk is not of these members."""
@@ -155,17 +163,12 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             )
         return model
 
-    def candle_numbers(self, dates: pd.Series | pd.DatetimeIndex) -> IntArray:
-        """Return numbers that rise by one a candle of the timeframe."""
-        seconds = np.asarray(dates.to_numpy(dtype="datetime64[s]")).astype(np.int64)
-        return seconds // timeframe_to_seconds(self.config["timeframe"])
-
-    def known_at(self, positions: IntArray) -> IntArray:
-        """Return the numbers of the candles at which the labels of a frame's rows are known."""
-        period = self.settings.label_period
-        known = np.full(len(positions), NEVER)
-        known[: max(len(positions) - period, 0)] = positions[period:]
-        return known
+    def label_numbers(self, frame: pd.DataFrame, dk: FreqaiDataKitchen) -> dict[str, pd.Series]:
+        """Return the label columns with infinities as missing values, and look if they changed."""
+        columns = super().label_numbers(frame, dk)
+        values = {name: np.asarray(column, dtype=float) for name, column in columns.items()}
+        self.label_watch.look(dk.pair, self.candle_numbers(frame["date"]), values)
+        return columns
 
     # prediction
 

@@ -19,11 +19,8 @@ from freqtrade.exchange import timeframe_to_seconds
 
 from freqai_lstm_plugins.config import WindowConfig, parse_settings
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
-from freqai_lstm_plugins.explanations.explanation import (
-    DEFAULT_WINDOWS,
-    Explanation,
-    explain_windows,
-)
+from freqai_lstm_plugins.explanations.ensemble import explain_fitted
+from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS, Explanation
 from freqai_lstm_plugins.explanations.picture import plot_explanation
 from freqai_lstm_plugins.explanations.trees import explain_trees
 from freqai_lstm_plugins.files import replacing, write_text
@@ -45,8 +42,8 @@ if TYPE_CHECKING:
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
     from freqai_lstm_plugins.data.arrays import IntArray
+    from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
     from freqai_lstm_plugins.models.estimator import SequenceEstimator
-    from freqai_lstm_plugins.models.state import SequenceState
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,8 @@ def explain_file(
         configs: Configs as for freqtrade; `config-lea.json` of the user directory by default.
         datadir: Folder of the candles; `data/EXCHANGE` of the user directory by default.
         strategy: The strategy that makes the features; by default that of the config.
-        pair: By default the pair of the config whose coin stands in the file's name.
+        pair: By default the pair of the config whose coin stands in the file's name; one net for
+            many pairs needs it.
         timerange: Explain candles of this range, such as 20250901-20250908; the newest by default.
         target: Label to explain; the first by default.
         label_class: Class of a classifier; the last by default.
@@ -114,10 +112,10 @@ def explain_file(
         DataError: There are no candles, or no full window of them.
     """
     with host_errors():
-        saved = find_saved(file)
+        saved = find_saved(file, pair)
         config = read_config(userdir, configs, datadir, strategy)
         built = load_strategy(config)
-        _require_timeframe(saved.checkpoint, config)
+        _require_timeframe(saved.step, config)
         pair = pair or _pair_of(saved.stem.name, config)
         kitchen = new_kitchen(config, pair)
         model = load_saved(saved, kitchen)
@@ -125,7 +123,7 @@ def explain_file(
         frame = make_features(kitchen, built, span)
         _require_features(frame, kitchen)
         # Trees see the candles that the host made up as they are.
-        filled_candles = "keep" if saved.checkpoint is None else _filled(config)
+        filled_candles = "keep" if saved.is_trees else _filled(config)
         rows = scale_rows(frame, kitchen, saved.window, filled_candles)
         wanted = rows.counts & (frame["date"] >= span.first).to_numpy()
         chosen = np.flatnonzero(wanted)[-max_windows:]
@@ -136,9 +134,9 @@ def explain_file(
                 f"outliers, and the bot would predict none of the range from {saved.window} of "
                 f"them. Choose another timerange, or download the candles before it."
             )
-        explain = _explain_trees if saved.checkpoint is None else _explain_net
+        explain = _explain_trees if saved.is_trees else _explain_ours
         found = explain(model, kitchen, rows, chosen, target, label_class)
-    name = type(model).__name__ if saved.checkpoint is None else saved.checkpoint.net
+    name = type(model).__name__ if saved.is_trees else saved.name
     return ExplainedFile(found, file, name, pair, pd.DatetimeIndex(frame["date"].iloc[chosen]))
 
 
@@ -164,8 +162,8 @@ def write_results(explained: ExplainedFile, top: int, picture: Path, csv: Path |
         raise ConfigError(f"Cannot write the results: {error}.") from error
 
 
-def _explain_net(
-    model: SequenceEstimator,
+def _explain_ours(
+    model: EnsembleRegressor | SequenceEstimator,
     _kitchen: FreqaiDataKitchen,
     rows: ScaledRows,
     chosen: IntArray,
@@ -174,7 +172,7 @@ def _explain_net(
 ) -> Explanation:
     require_names("features", rows.names, model.feature_names_in_)
     tensor, ends = torch.from_numpy(rows.values), torch.from_numpy(chosen)
-    return explain_windows(model, tensor, ends, target=target, label_class=label_class)
+    return explain_fitted(model, tensor, ends, target=target, label_class=label_class)
 
 
 def _explain_trees(
@@ -198,8 +196,7 @@ def _explain_trees(
     return replace(found, rows=chosen)
 
 
-def _require_timeframe(checkpoint: SequenceState | None, config: dict[str, Any]) -> None:
-    step = None if checkpoint is None else checkpoint.data_settings.get("step")
+def _require_timeframe(step: str | None, config: dict[str, Any]) -> None:
     seconds = timeframe_to_seconds(config["timeframe"])
     if step is not None and pd.Timedelta(step) != pd.Timedelta(seconds=seconds):
         minutes = pd.Timedelta(step) / pd.Timedelta(minutes=1)

@@ -1,7 +1,7 @@
 """FreqAI's plot of the best and the worst features, for models of this package.
 
-freqtrade draws it for trees alone. Here a feature's importance is the mean size of its integrated
-gradients over the newest training windows and all their rows.
+freqtrade draws it for trees alone. Here a feature's importance is the mean size of its attributions
+(of a net, integrated gradients) over the newest training windows and all their rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import MissingExtraError
-from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS, explain_windows
+from freqai_lstm_plugins.explanations.ensemble import explain_fitted
+from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS
 from freqai_lstm_plugins.files import write_text
 
 if TYPE_CHECKING:
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
     from freqai_lstm_plugins.data.windows import WindowSet
+    from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
     from freqai_lstm_plugins.models.estimator import SequenceEstimator
+
+    Explained = EnsembleRegressor | SequenceEstimator
 
 logger = logging.getLogger(__name__)
 
 
 def plot_importances(
-    model: SequenceEstimator, windows: WindowSet, dk: FreqaiDataKitchen, count: int
+    model: Explained, windows: WindowSet, dk: FreqaiDataKitchen, count: int
 ) -> None:
     """Write `MODEL-LABEL.html` for each label beside the model; a failure is only logged.
 
@@ -57,12 +61,12 @@ def plot_importances(
         )
 
 
-def _importances(model: SequenceEstimator, windows: WindowSet, label: str) -> pd.Series:
+def _importances(model: Explained, windows: WindowSet, label: str) -> pd.Series:
     # Looked for before the work is done.
     if find_spec("plotly") is None:
         raise MissingExtraError("plotly", "explain", "Drawing importances")
     newest = windows.ends[-DEFAULT_WINDOWS:]
-    explained = explain_windows(model, windows.rows, newest, target=label)
+    explained = explain_fitted(model, windows.rows, newest, target=label)
     return explained.importance.mean(axis=1)
 
 

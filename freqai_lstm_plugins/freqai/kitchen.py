@@ -42,6 +42,9 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         populated: Called with candles; returns them with features where those are known already.
     """
 
+    config: dict[str, Any]
+    freqai_config: dict[str, Any]
+
     def __init__(self, config: dict[str, Any], live: bool, pair: str, n_context: int) -> None:
         super().__init__(config, live, pair)
         self.n_context = n_context
@@ -128,6 +131,13 @@ class SequenceDataKitchen(FreqaiDataKitchen):
                 f"training part, which all pairs share and which {self.cut} bounds."
             )
         return n_late
+
+    def forget_frames(self) -> None:
+        """Drop the frames of a training, which nothing reads again once its windows are made."""
+        self.data_dictionary: dict[str, Any] = {}
+        self.labelled, self.train_dates = pd.DataFrame(), pd.Series()
+        # A column of the whole training frame.
+        self.data.pop("filter_drop_index_training", None)
 
     def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:
         """Cut a slice out of `df`; in a backtest, remember the rows before it."""

@@ -95,8 +95,9 @@ def lock_identifier(folder: Path, identifier: str, config: Mapping[str, Any]) ->
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a file alone for a while; another process that wants it waits. On systems without
-    locks nothing is held.
+    """Hold a file alone for a while; another process that wants it waits.
+
+    On systems without locks nothing is held.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:

@@ -136,7 +136,8 @@ class SequenceModel(NetModel):
         )
         forget_the_fit(dk.feature_pipeline)
         self.describe_extra_columns(dk)
-        return data
+        times = self.candle_numbers(data["dates"])
+        return {**data, "times": times, "known_at": self.known_at(times)}
 
     def fit(self, data_dictionary: dict[str, Any], dk: FreqaiDataKitchen, **kwargs: Any) -> Any:
         """Train a net on windows.
@@ -318,6 +319,7 @@ def prepared_of(data: dict[str, Any], schema: Schema) -> Prepared:
         schema,
         valid_symbols=data.get("valid_symbols"),
         times=data.get("times"),
+        known_at=data.get("known_at"),
     )
 
 

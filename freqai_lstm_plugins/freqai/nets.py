@@ -6,11 +6,14 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from freqtrade.exchange import timeframe_to_seconds
 
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.own_net import require_fitting_constructor
 from freqai_lstm_plugins.freqai.panel.model import PanelModel
+from freqai_lstm_plugins.freqai.settings import PANEL
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.nets import build_net, net_class
 from freqai_lstm_plugins.training.devices import choose_device
@@ -43,6 +46,31 @@ class NetModel(PanelModel):
         self.new_model()
         if not self.is_registry_net():
             require_fitting_constructor(self.build_net, self.model_kwargs, type(self).__name__)
+
+    def require_room(self, n_features: int, data: dict[str, Any], labels: list[str]) -> None:
+        """Refuse a net of the user's own that does not take the pair's numbers beside the features.
+
+        Raises:
+            ConfigError: Says how many features it would get.
+        """
+        assert self.settings.panel is not None
+        if self.is_registry_net():
+            return
+        width = n_features + self.settings.panel.symbol_embedding
+        schema = Schema(data["feature_names"], labels, self.label_classes(), data["symbols"])
+        prepared = Prepared(data["train_windows"], data["valid_windows"], schema)
+        n_outputs = self.new_model().answer_for(prepared).n_outputs
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                net = self.build_net(width, n_outputs).eval()
+                net(torch.zeros(1, self.window_size, width))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"The net of {type(self).__name__} has no room for {PANEL}.symbol_embedding: "
+                f"build_net gets n_features = {width}, {n_features} features and "
+                f"{width - n_features} numbers of the pair, and must build a net that takes them "
+                f"({error}). Let it, or set symbol_embedding to 0."
+            ) from error
 
     def build_net(self, n_features: int, n_outputs: int) -> nn.Module:
         """Make a net with fresh weights that maps windows (B, W, F) to outputs (B, O).
@@ -100,7 +128,7 @@ class NetModel(PanelModel):
 
     def start_from(
         self, dk: FreqaiDataKitchen, feature_names: list[str], symbols: list[str]
-    ) -> SequenceEstimator | None:
+    ) -> Any:
         """Return the pair's former model for continual learning, where it fits.
 
         Args:
@@ -115,7 +143,7 @@ class NetModel(PanelModel):
         if hasattr(former, "tb_logger"):
             del former.tb_logger
         try:
-            former = self._bound(former)
+            former = self.require_usable(former)
             require_names("features", feature_names, former.feature_names_in_)
             require_names("labels", dk.label_list, former.label_names_)
             require_names("pairs", symbols, former.symbols_)
@@ -125,6 +153,6 @@ class NetModel(PanelModel):
             return None
         return former
 
-    def require_usable(self, model: Any) -> object:
+    def require_usable(self, model: Any) -> Any:
         """Raise MismatchError where a model from disk is not this class's, or does not fit it."""
         return self._bound(model)

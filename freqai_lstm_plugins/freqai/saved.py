@@ -23,11 +23,13 @@ from freqtrade.freqai.data_drawer import (
 )
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
-from freqai_lstm_plugins.checkpoint import read_checkpoint
-from freqai_lstm_plugins.errors import FreqaiLSTMError, NotACheckpointError
+from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint
+from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, NotACheckpointError
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
+from freqai_lstm_plugins.freqai.stored import read_metadata
+from freqai_lstm_plugins.models.registry import ENSEMBLE
 from freqai_lstm_plugins.models.state import SequenceState, read_state
-from freqai_lstm_plugins.names import MODEL_SUFFIX
+from freqai_lstm_plugins.names import MODEL_SUFFIX, PANEL_NAME
 
 if TYPE_CHECKING:
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
@@ -44,21 +46,47 @@ class SavedModel:
     Attributes:
         stem: Folder of the model, and the name that its files begin with.
         checkpoint: What the model file of this package holds; None where it is of trees.
+        net: The same for a single net.
     """
 
     stem: Path
-    checkpoint: SequenceState | None
+    checkpoint: Checkpoint | None
+    net: SequenceState | None
+
+    @property
+    def is_trees(self) -> bool:
+        """Whether freqtrade's own trees stand in the file."""
+        return self.checkpoint is None
 
     @property
     def window(self) -> int:
         """W; trees see one candle."""
-        return 1 if self.checkpoint is None else self.checkpoint.window
+        if self.checkpoint is None:
+            return 1
+        return int(self.checkpoint.state["window"]) if self.net is None else self.net.window
+
+    @property
+    def step(self) -> str | None:
+        """Time between two candles of the training; None where the file does not tell."""
+        return None if self.net is None else self.net.data_settings.get("step")
+
+    @property
+    def name(self) -> str:
+        """Name of the net, or of the kind of model."""
+        if self.net is not None:
+            return self.net.net
+        return "" if self.checkpoint is None else self.checkpoint.kind
 
 
-def find_saved(file: Path) -> SavedModel:
+def find_saved(file: Path, pair: str | None = None) -> SavedModel:
     """Find the files that FreqAI wrote with a model, without executing anything in them.
 
+    Args:
+        file: The model file.
+        pair: Which pair's files to take, where the model is one net for many.
+
     Raises:
+        ConfigError: The net is one for many pairs, and `pair` is none of them.
         NotACheckpointError: It is no model file, or none that FreqAI wrote.
     """
     if not file.is_file():
@@ -68,9 +96,12 @@ def find_saved(file: Path) -> SavedModel:
             f"{file} is no model file: those of FreqAI end in {MODEL_SUFFIX}, or for trees in "
             f"{TREES}."
         )
-    checkpoint = read_state(read_checkpoint(file)) if file.suffix == ".zip" else None
+    checkpoint = read_checkpoint(file) if file.suffix == ".zip" else None
     stem = file.with_name(file.name.removesuffix(TREES if checkpoint is None else MODEL_SUFFIX))
     names = (f"{METADATA}.json", f"{FEATURE_PIPELINE}.pkl", f"{LABEL_PIPELINE}.pkl")
+    is_alone = stem.with_name(f"{stem.name}_{names[0]}").is_file()
+    if stem.name.startswith(f"cb_{PANEL_NAME}_") and not is_alone:
+        stem = _stem_of_pair(stem, pair)
     missing = [name for name in names if not stem.with_name(f"{stem.name}_{name}").is_file()]
     if missing == list(names) and checkpoint is not None:
         raise NotACheckpointError(
@@ -83,7 +114,30 @@ def find_saved(file: Path) -> SavedModel:
             f"There is no {stem.name}_{missing[0]} beside {file}. FreqAI writes it with each "
             f"model: keep a model's files together."
         )
-    return SavedModel(stem, checkpoint)
+    return SavedModel(stem, checkpoint, _net_of(checkpoint))
+
+
+def _net_of(checkpoint: Checkpoint | None) -> SequenceState | None:
+    if checkpoint is None or (
+        checkpoint.kind == ENSEMBLE and isinstance(checkpoint.state.get("window"), int)
+    ):
+        return None
+    return read_state(checkpoint)
+
+
+def _stem_of_pair(net_stem: Path, pair: str | None) -> Path:
+    """Return the stem of a pair's files beside one net for many pairs."""
+    stamp = net_stem.name.rpartition("_")[2]
+    stems = {}
+    for path in sorted(net_stem.parent.glob(f"cb_*_{stamp}_{METADATA}.json")):
+        stem = path.with_name(path.name.removesuffix(f"_{METADATA}.json"))
+        stems[str(read_metadata(stem).get("panel", {}).get("pair"))] = stem
+    if pair not in stems:
+        raise ConfigError(
+            f"{net_stem.name}{MODEL_SUFFIX} is one net for many pairs. Name one of them with "
+            f"--pair: {', '.join(stems) or 'there are none beside it'}."
+        )
+    return stems[pair]
 
 
 def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:
@@ -115,8 +169,8 @@ def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:
                 f"{stem}: the model or its pipelines cannot be loaded "
                 f"({type(error).__name__}: {error}). Use the packages that wrote them."
             ) from error
-        if checkpoint is not None and checkpoint.is_own_net:
-            _bind_own_net(model, checkpoint, kitchen.config, Path(folder))
+        if saved.net is not None and saved.net.is_own_net:
+            _bind_own_net(model, saved.net, kitchen.config, Path(folder))
     return model
 
 

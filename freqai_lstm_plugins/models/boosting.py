@@ -23,6 +23,7 @@ from freqai_lstm_plugins.models.tabular import (
     TabularConfig,
     TabularRegressor,
 )
+from freqai_lstm_plugins.models.tree_texts import library_errors, sound_lightgbm, sound_xgboost
 from freqai_lstm_plugins.training.history import Epoch, History
 
 if TYPE_CHECKING:
@@ -103,10 +104,16 @@ class LightGBM(TabularRegressor):
     config: LightGBMConfig
 
     def learn(
-        self, train: Table, valid: Table | None, level: float | None, on_epoch: OnEpoch | None
+        self,
+        train: Table,
+        valid: Table | None,
+        level: float | None,
+        on_epoch: OnEpoch | None,
+        former: str | None = None,
     ) -> Learned:
-        """Grow trees for one target."""
+        """Grow trees for one target, on top of those of a former training where there are any."""
         lightgbm = _library("lightgbm")
+        begun = None if former is None else self._booster(former)
         config, watch = self.config, _Watch(self.config, on_epoch)
         sets = [_lightgbm_set(lightgbm, table) for table in (train, valid) if table is not None]
         booster = lightgbm.train(
@@ -115,18 +122,37 @@ class LightGBM(TabularRegressor):
             config.n_estimators,
             valid_sets=sets,
             valid_names=["train", "valid"][: len(sets)],
+            init_model=begun,
             callbacks=[_lightgbm_callback(lightgbm, watch)],
         )
         history = watch.history(len(train.y), 0 if valid is None else len(valid.y))
-        return Learned(booster.model_to_string(num_iteration=history.best_epoch), history)
+        n_trees = history.best_epoch + (0 if begun is None else begun.num_trees())
+        text = booster.model_to_string(num_iteration=n_trees)
+        return Learned(sound_lightgbm(text, train.x.shape[1]), history)
+
+    def sound(self, state: Any, n_columns: int) -> str:
+        """Return LightGBM's text, checked before its parser sees it."""
+        return sound_lightgbm(state, n_columns)
 
     def recall(self, state: str, x: Float32Array) -> FloatArray:
         """Predict rows by the trees in LightGBM's text."""
-        booster = _library("lightgbm").Booster(model_str=state)
+        booster = self._booster(state)
         if not len(x):
             return np.empty(0)
         found: FloatArray = booster.predict(x, num_threads=self.config.num_threads or 1)
         return found
+
+    def contribute(self, state: str, x: Float32Array) -> FloatArray:
+        """Return LightGBM's own contributions (SHAP values)."""
+        booster = self._booster(state)
+        threads = self.config.num_threads or 1
+        found = booster.predict(x, pred_contrib=True, num_threads=threads)
+        return np.asarray(found, dtype=np.float64)
+
+    def _booster(self, state: str) -> Any:
+        lightgbm = _library("lightgbm")
+        with library_errors("LightGBM"):
+            return lightgbm.Booster(model_str=state)
 
     def _parameters(self, level: float | None) -> dict[str, Any]:
         config = self.config
@@ -162,10 +188,16 @@ class XGBoost(TabularRegressor):
     config: XGBoostConfig
 
     def learn(
-        self, train: Table, valid: Table | None, level: float | None, on_epoch: OnEpoch | None
+        self,
+        train: Table,
+        valid: Table | None,
+        level: float | None,
+        on_epoch: OnEpoch | None,
+        former: str | None = None,
     ) -> Learned:
-        """Grow trees for one target."""
+        """Grow trees for one target, on top of those of a former training where there are any."""
         xgboost = _library("xgboost")
+        begun = None if former is None else self._booster(former)
         config, watch = self.config, _Watch(self.config, on_epoch)
         tables = [table for table in (train, valid) if table is not None]
         named = zip(["train", "valid"], tables, strict=False)
@@ -175,22 +207,39 @@ class XGBoost(TabularRegressor):
             sets[0][0],
             config.n_estimators,
             evals=sets,
+            xgb_model=begun,
             callbacks=[_xgboost_callback(xgboost, watch)],
             verbose_eval=False,
         )
         history = watch.history(len(train.y), 0 if valid is None else len(valid.y))
-        kept = booster[: history.best_epoch]
-        return Learned(kept.save_raw("json").decode(), history)
+        n_trees = history.best_epoch + (0 if begun is None else begun.num_boosted_rounds())
+        text = booster[:n_trees].save_raw("json").decode()
+        return Learned(sound_xgboost(text, train.x.shape[1]), history)
+
+    def sound(self, state: Any, n_columns: int) -> str:
+        """Return XGBoost's JSON, checked before its parser sees it."""
+        return sound_xgboost(state, n_columns)
 
     def recall(self, state: str, x: Float32Array) -> FloatArray:
         """Predict rows by the trees in XGBoost's JSON."""
-        xgboost = _library("xgboost")
-        booster = xgboost.Booster({"nthread": self.config.num_threads or 1})
-        booster.load_model(bytearray(state.encode()))
         if not len(x):
             return np.empty(0)
-        found: FloatArray = booster.predict(xgboost.DMatrix(x, feature_types=booster.feature_types))
-        return found.astype(np.float64)
+        return self._ask(state, x)
+
+    def contribute(self, state: str, x: Float32Array) -> FloatArray:
+        """Return XGBoost's own contributions (SHAP values)."""
+        return self._ask(state, x, pred_contribs=True)
+
+    def _ask(self, state: str, x: Float32Array, **how: bool) -> FloatArray:
+        booster = self._booster(state)
+        rows = _library("xgboost").DMatrix(x, feature_types=booster.feature_types)
+        return np.asarray(booster.predict(rows, **how), dtype=np.float64)
+
+    def _booster(self, state: str) -> Any:
+        booster = _library("xgboost").Booster({"nthread": self.config.num_threads or 1})
+        with library_errors("XGBoost"):
+            booster.load_model(bytearray(state.encode()))
+        return booster
 
     def _parameters(self, level: float | None) -> dict[str, Any]:
         config = self.config
@@ -282,7 +331,9 @@ def _lightgbm_set(lightgbm: Any, table: Table) -> Any:
 def _lightgbm_callback(lightgbm: Any, watch: _Watch) -> Any:
     def call(env: Any) -> None:
         # Each entry holds set, metric, value, and whether more is better.
-        if watch(env.iteration + 1, [entry[2] for entry in env.evaluation_result_list]):
+        # Iterations of a former training are counted as well.
+        number = env.iteration - env.begin_iteration + 1
+        if watch(number, [entry[2] for entry in env.evaluation_result_list]):
             raise lightgbm.EarlyStopException(env.iteration, env.evaluation_result_list)
 
     return call

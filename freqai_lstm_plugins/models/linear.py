@@ -10,6 +10,7 @@ import numpy as np
 
 from freqai_lstm_plugins.config import at_least, setting
 from freqai_lstm_plugins.errors import MissingExtraError
+from freqai_lstm_plugins.models.plain import read_number, read_numbers, read_whole
 from freqai_lstm_plugins.models.tabular import (
     Float32Array,
     Learned,
@@ -49,9 +50,14 @@ class Ridge(TabularRegressor):
     config: RidgeConfig
 
     def learn(
-        self, train: Table, valid: Table | None, level: float | None, on_epoch: OnEpoch | None
+        self,
+        train: Table,
+        valid: Table | None,
+        level: float | None,
+        on_epoch: OnEpoch | None,
+        former: Any = None,
     ) -> Learned:
-        """Fit coefficients by least squares; a pass is a penalty of the grid."""
+        """Fit coefficients by least squares, always afresh; a pass is a penalty of the grid."""
         alphas = GRID if self.config.alpha is None else (self.config.alpha,)
         if valid is None:
             alphas = alphas[-1:]
@@ -73,6 +79,26 @@ class Ridge(TabularRegressor):
         """Predict rows by coefficients."""
         found: FloatArray = _columns(x, state["n_symbols"]) @ np.asarray(state["coefficients"])
         return found + state["intercept"]
+
+    def sound(self, state: Any, n_columns: int) -> dict[str, Any]:
+        """Return coefficients that are one a column."""
+        n_symbols = read_whole(state["n_symbols"], 0, 2**31, "the number of symbols")
+        # In place of the symbol's number stands a column a symbol.
+        count = n_columns - bool(n_symbols) + n_symbols
+        return {
+            **state,
+            "coefficients": read_numbers(state["coefficients"], count, "coefficients"),
+            "intercept": read_number(state["intercept"], "the intercept"),
+        }
+
+    def contribute(self, state: dict[str, Any], x: Float32Array) -> FloatArray:
+        """Return coefficients times values; a symbol's coefficient is that of its number."""
+        n_symbols = state["n_symbols"]
+        parts = _columns(x, n_symbols) * np.asarray(state["coefficients"])
+        if n_symbols:
+            symbol = parts[:, -n_symbols:].sum(axis=1, keepdims=True)
+            parts = np.concatenate([parts[:, :-n_symbols], symbol], axis=1)
+        return np.column_stack([parts, np.full(len(x), state["intercept"])])
 
 
 def _solve(table: Table, penalty: float) -> dict[str, Any]:

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
 from freqai_lstm_plugins.models.contract import Predictions
+from freqai_lstm_plugins.models.plain import read_numbers, read_schema
 from freqai_lstm_plugins.training.history import Epoch, History
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray
+    from freqai_lstm_plugins.data.preparation import Prepared, Schema
 
 # Column of rows that holds, for each label, its newest value that is known at the row.
 LAST_KNOWN = "last known {}"
@@ -87,13 +88,25 @@ class NaiveZero:
         """
         model = cls()
         try:
-            scaling = None if state["scaling"] is None else Scaling(**state["scaling"])
-            model.fitted = NaiveFitted(Schema(**state["schema"]), scaling)
-        except (KeyError, TypeError) as error:
+            schema, scaling = read_schema(state["schema"]), state["scaling"]
+            model.fitted = NaiveFitted(schema, scaling and _read_scaling(scaling, schema))
+        except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(
                 f"The model file holds no sound {cls.kind} model ({error}): train it again."
             ) from error
         return model
+
+
+def _read_scaling(value: dict[str, Any], schema: Schema) -> Scaling:
+    found = Scaling(**value)
+    for names, mean, std in (
+        (schema.feature_names, found.feature_mean, found.feature_std),
+        (schema.label_names, found.target_mean, found.target_std),
+    ):
+        read_numbers(mean, len(names), "means")
+        if min(read_numbers(std, len(names), "deviations")) <= 0:
+            raise DataError("a deviation is not above 0")
+    return found
 
 
 class NaiveLast(NaiveZero):

@@ -15,16 +15,23 @@ import numpy as np
 import numpy.typing as npt
 
 from freqai_lstm_plugins.config import parse_settings, setting
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
-from freqai_lstm_plugins.errors import ConfigError, MismatchError
+from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
 from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.intervals import Calibration, require_rows
+from freqai_lstm_plugins.models.plain import (
+    read_calibration,
+    read_history,
+    read_numbers,
+    read_schema,
+    read_window,
+)
 from freqai_lstm_plugins.training.history import Epoch, History
 from freqai_lstm_plugins.training.loop import require_windows
 from freqai_lstm_plugins.training.objectives import quantile_levels
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
+    from freqai_lstm_plugins.data.preparation import Prepared, Schema
     from freqai_lstm_plugins.data.windows import WindowSet
 
 OnEpoch = Callable[[Epoch], None]
@@ -137,16 +144,59 @@ class TabularRegressor(ABC):
 
     @abstractmethod
     def learn(
-        self, train: Table, valid: Table | None, level: float | None, on_epoch: OnEpoch | None
+        self,
+        train: Table,
+        valid: Table | None,
+        level: float | None,
+        on_epoch: OnEpoch | None,
+        former: Any = None,
     ) -> Learned:
-        """Learn one target: its quantile `level`, or its mean or median where that is None."""
+        """Learn one target: its quantile `level`, or its mean or median where that is None.
+
+        Args:
+            train: Rows to learn from.
+            valid: Rows to stop early by.
+            level: The quantile.
+            on_epoch: Called after each pass.
+            former: What a former training of the same target gave, to go on from where the model
+                knows how.
+        """
+
+    @abstractmethod
+    def sound(self, state: Any, n_columns: int) -> Any:
+        """Return what a file holds of one training, checked.
+
+        Raises:
+            MismatchError: No training of rows of `n_columns` columns can have given it.
+            DataError: The same, in other words.
+        """
 
     @abstractmethod
     def recall(self, state: Any, x: Float32Array) -> FloatArray:
         """Predict rows x (M, columns) -> (M,) from what `learn` gave."""
 
-    def fit_windows(self, data: Prepared, *, on_epoch: OnEpoch | None = None) -> Self:
+    @abstractmethod
+    def contribute(self, state: Any, x: Float32Array) -> FloatArray:
+        """Return what each column of x (M, columns) adds to the prediction, and last its base.
+
+        Returns:
+            (M, columns + 1), whose rows add up to the predictions.
+        """
+
+    def fit_windows(
+        self,
+        data: Prepared,
+        *,
+        start_from: TabularRegressor | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> Self:
         """Train on windows; those of `data.valid` decide when to stop, and calibrate intervals.
+
+        Args:
+            data: Windows to learn from and to validate.
+            start_from: A fitted model of the same settings, targets and features to go on from:
+                trees are added to its trees. It is only read.
+            on_epoch: Called after each pass.
 
         Raises:
             DataError: There is no training window, or too few validation windows for an interval.
@@ -163,7 +213,12 @@ class TabularRegressor(ABC):
         for k in range(train.targets.shape[1]):
             table = self._table(train, k, data.schema)
             held = None if valid is None else self._table(valid, k, data.schema)
-            found = [self.learn(table, held, level, on_epoch) for level in self.config.levels]
+            levels = self.config.levels
+            before = [None] * len(levels) if start_from is None else start_from.learned(k)
+            found = [
+                self.learn(table, held, level, on_epoch, former)
+                for level, former in zip(levels, before, strict=True)
+            ]
             learned.append([part.state for part in found])
             histories.append(found[len(found) // 2].history)
         fitted = TabularFitted(
@@ -201,6 +256,36 @@ class TabularRegressor(ABC):
             None if high is None else _placed(high, ends, n_rows),
         )
 
+    def attributions(
+        self, rows: FloatArray, ends: IntArray, target: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return what features add to the forecasts of windows, and how far these moved.
+
+        Args:
+            rows: (N, F), scaled as in the training.
+            ends: (M,) rows at which the windows end.
+            target: Number of the target.
+
+        Returns:
+            (M, W, F) attributions, 0 at lags that the model does not see, and (M,) the distance of
+            each forecast from its base.
+        """
+        fitted, lags = self.require_fitted(), self.config.lags
+        n_features = len(fitted.schema.feature_names)
+        x = self._inputs(np.asarray(rows, dtype=np.float32), ends, bool(fitted.schema.symbols))
+        levels = fitted.learned[target]
+        found = self.contribute(levels[len(levels) // 2], x)
+        spread = np.zeros((len(ends), fitted.window, n_features))
+        for place, lag in enumerate(lags):
+            part = found[:, place * n_features : (place + 1) * n_features]
+            spread[:, fitted.window - 1 - lag] += part
+        # What the symbol adds belongs to no feature, and is part of the base.
+        return spread, spread.sum(axis=(1, 2))
+
+    def learned(self, target: int) -> list[Any]:
+        """Return what was learned of a target, level by level."""
+        return self.require_fitted().learned[target]
+
     def require_fitted(self) -> TabularFitted:
         """Return what a training left.
 
@@ -234,18 +319,31 @@ class TabularRegressor(ABC):
         """
         try:
             model = cls(**state["settings"])
-            parts = {name: state[name] for name in ("window", "learned", "calibration")}
-            model.fitted = TabularFitted(
-                schema=Schema(**state["schema"]),
-                history=History.from_dict(state["history"]),
-                target_mean=list(state["target_mean"]),
-                **parts,
-            )
-        except (KeyError, TypeError, ConfigError) as error:
+            model.fitted = model._read(state)
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise MismatchError(
                 f"The model file holds no sound {cls.kind} model ({error}): train it again."
             ) from error
         return model
+
+    def _read(self, state: dict[str, Any]) -> TabularFitted:
+        schema = read_schema(state["schema"])
+        n_labels, window = len(schema.label_names), read_window(state["window"])
+        if max(self.config.lags) >= window:
+            raise DataError(f"lag {max(self.config.lags)} lies outside windows of {window} rows")
+        # A column of the symbol's number stands last.
+        n_columns = len(schema.feature_names) * len(self.config.lags) + bool(schema.symbols)
+        learned, n_levels = state["learned"], len(self.config.levels)
+        if [len(levels) for levels in learned] != [n_levels] * n_labels:
+            raise DataError(f"it has not learned {n_levels} levels of {n_labels} labels")
+        return TabularFitted(
+            schema,
+            window,
+            [[self.sound(part, n_columns) for part in levels] for levels in learned],
+            read_history(state["history"]),
+            read_calibration(state["calibration"], n_labels),
+            read_numbers(state["target_mean"], n_labels, "target_mean"),
+        )
 
     def require_window(self, window: int) -> None:
         """Raise ConfigError where a lag lies outside windows of that many rows."""

@@ -86,7 +86,7 @@ class RecurrentNet(SequenceNet):
             kind.forward is RecurrentNet.forward
             or kind.forward_rows is not RecurrentNet.forward_rows
         )
-        return is_sound and cpu.knows_layers(self.recurrent)
+        return is_sound and cpu.has_cell(self.recurrent)
 
     @property
     def splits_batches(self) -> bool:
@@ -113,7 +113,7 @@ def stacked(
 def run_layers(recurrent: nn.RNNBase, x: Tensor | RowWindows) -> Tensor:
     """Run stacked layers from a zero state: x (B, W, F) -> states of the last layer (W, B, H).
 
-    By compiled steps where they serve the calling thread, else by torch.
+    By our own steps where they serve the calling thread, else by torch.
     """
     batch, n_steps, _ = x.shape
     masks = _masks(recurrent, n_steps, batch)
@@ -149,14 +149,5 @@ def _run_by_layer(recurrent: nn.RNNBase, x: Tensor, masks: Tensor) -> Tensor:
     for number in range(recurrent.num_layers):
         if number:
             states = states * masks[number - 1]
-        weights = [getattr(recurrent, f"{name}_l{number}") for name in _WEIGHTS]
-        start = states.new_zeros(1, states.shape[1], recurrent.hidden_size)
-        options = (weights, True, 1, 0.0, True, False, False)
-        if isinstance(recurrent, nn.LSTM):
-            states = torch.lstm(states, (start, start), *options)[0]
-        else:
-            states = torch.gru(states, start, *options)[0]
+        states = cpu.torch_layer(recurrent, number, states)
     return states
-
-
-_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")

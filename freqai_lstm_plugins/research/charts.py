@@ -27,6 +27,8 @@ COLOURS = (
     "#117733",
 )
 DASHES = ("solid", "dash", "dot")
+# A model whose predictions reach so many times as far as the middle one's is cut off.
+WILD = 4.0
 GREY = "#555555"
 MOST_POINTS = 400
 HEIGHT = 320
@@ -173,11 +175,25 @@ def draw_outcomes(outcomes: pd.DataFrame, palette: Palette) -> Any:
         )
         for model, rows in outcomes.groupby("model", sort=False)
     ]
-    ends = [float(outcomes["prediction"].min()), float(outcomes["prediction"].max())]
+    largest = _common_reach(outcomes)
+    ends = [
+        float(outcomes["prediction"].clip(-largest, largest).min()),
+        float(outcomes["prediction"].clip(-largest, largest).max()),
+    ]
     right = go.Scatter(
         x=ends, y=ends, mode="lines", line={"color": GREY, "dash": "dot"}, name="as predicted"
     )
-    return _figure([*points, right], "mean prediction", "mean label")
+    chart = _figure([*points, right], "mean prediction", "mean label")
+    if ends[0] < ends[1]:
+        room = 0.05 * (ends[1] - ends[0])
+        chart.update_xaxes(range=[ends[0] - room, ends[1] + room])
+    return chart
+
+
+def _common_reach(outcomes: pd.DataFrame) -> float:
+    """Return how far predictions are drawn: one model of wild ones shall not dwarf the others."""
+    reach = outcomes["prediction"].abs().groupby(outcomes["model"]).max()
+    return float(min(reach.max(), WILD * reach.median()))
 
 
 def draw_histories(histories: Mapping[str, pd.DataFrame], palette: Palette) -> Any:
@@ -198,4 +214,4 @@ def draw_histories(histories: Mapping[str, pd.DataFrame], palette: Palette) -> A
                 marker={"color": line["color"], "size": 9},
             )
         )
-    return _figure(traces, "epoch", "validation loss / that of the first epoch")
+    return _figure(traces, "epoch", "validation loss / the first")

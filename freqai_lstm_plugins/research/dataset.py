@@ -28,7 +28,7 @@ from freqai_lstm_plugins.data.candles import (
     find_files,
     read_table,
 )
-from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.features import ALPHA158_20, alpha158, alpha360
 from freqai_lstm_plugins.features.indicators import indicators
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
@@ -38,9 +38,12 @@ from freqai_lstm_plugins.research.checks import Checked, check_candles
 from freqai_lstm_plugins.research.experiment import check_limits, make_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
+
+LABEL_PERIOD = "label_period"
+"""What files of features say in their attributes: how many candles their labels look ahead."""
 
 LAST_KNOWN_LABEL = f"last known {LABEL}"
 """Newest label that is known at a row: what the naive forecast `naive_last` says."""
@@ -93,12 +96,15 @@ def build_dataset(experiment: Experiment, folder: Path) -> Dataset:
 
     Raises:
         DataError: There are no candles, or features and labels cannot be made of them.
+        ConfigError: Labels of the files look further ahead than the experiment says.
     """
     files = find_files(
         Path(experiment.data.folder), experiment.data.symbols, experiment.data.timeframe
     )
     span = (experiment.data.start, experiment.data.end)
-    raw = {file.symbol: between(read_table(file.path), *span) for file in files}
+    read = {file.symbol: read_table(file.path) for file in files}
+    _refuse_short_labels(experiment, read)
+    raw = {symbol: between(table, *span) for symbol, table in read.items()}
     checked = check_candles(raw, check_limits(experiment.data))
     if not checked.candles:
         raise DataError(f"No symbol of {experiment.data.folder} has a usable candle.")
@@ -130,6 +136,18 @@ def build_dataset(experiment: Experiment, folder: Path) -> Dataset:
     assert names is not None
     unusable = tuple(symbol for symbol in raw if symbol not in tables)
     return Dataset(tables, names, checked.calendar, checked, unusable)
+
+
+def _refuse_short_labels(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse a horizon below what the files say of their own labels: rows would know the future."""
+    label = experiment.label
+    for symbol, table in tables.items() if label.kind == "column" else ():
+        said = table.attrs.get(LABEL_PERIOD)
+        if isinstance(said, int) and said > label.horizon:
+            raise ConfigError(
+                f"label.horizon = {label.horizon} is less than the {said} candles that the labels "
+                f"of {symbol} look ahead, by its file: set label.horizon = {said}."
+            )
 
 
 def read_features(table: Table) -> pd.DataFrame:

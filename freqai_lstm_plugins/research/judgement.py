@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
 from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writing_to
 from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
+from freqai_lstm_plugins.training.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,6 +145,7 @@ def _run(started: Started, table: pd.DataFrame) -> Run:
         experiment=text,
         histories=_histories(entries),
         timings=_timings(entries),
+        ensembles=_ensembles(entries),
         purged=_purged(plan.purged),
         checks=summary(started.dataset.checked),
         failures=pd.concat([started.failures, _left_out(plan.left_out)], ignore_index=True),
@@ -154,10 +157,39 @@ def _histories(entries: list[tuple[str, Entry]]) -> dict[str, pd.DataFrame]:
     found: dict[str, pd.DataFrame] = {}
     for model, entry in entries:
         epochs = entry.metadata["history"]["epochs"]
-        if model not in found and len(epochs) > 1:
+        # Without validation there is no curve to look at.
+        if model not in found and len(epochs) > 1 and epochs[0]["valid_loss"] is not None:
             frame = pd.DataFrame(epochs).rename(columns={"number": "epoch"})
             found[model] = frame[["epoch", "train_loss", "valid_loss"]]
     return found
+
+
+def _ensembles(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
+    """Return what ensembles are made of fold by fold, means over symbols and seeds."""
+    rows = []
+    for model, entry in entries:
+        found = entry.metadata.get("ensemble")
+        if found is None:
+            continue
+        fold = entry.metadata["fold"]
+        own, mean = found["own_error"], found["mean_error"]
+        rows.append(
+            {
+                "model": model,
+                "fold": fold["number"],
+                "test_from": str(fold["test"]["first"])[:10],
+                "effective_members": found["effective_members"],
+                "error_correlation": found["correlation"],
+                "error_beside_mean": own / mean - 1 if own is not None and mean else None,
+                **{f"w_{name}": weight for name, weight in found["weights"].items()},
+            }
+        )
+    if not rows:
+        return pd.DataFrame()
+    table = pd.DataFrame(rows)
+    numbers = table.columns.difference(["model", "fold", "test_from"])
+    table[numbers] = table[numbers].astype(float)
+    return table.groupby(["model", "fold", "test_from"], sort=False).mean().reset_index()
 
 
 def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
@@ -167,12 +199,22 @@ def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
             "jobs": 1,
             "seconds": entry.metadata["seconds"],
             "peak_memory_mb": entry.metadata["peak_memory_bytes"] / 2**20,
+            "no_better_than_constant": _is_beaten(entry.metadata["history"]),
         }
         for model, entry in entries
     ]
     grouped = pd.DataFrame(rows).groupby("model", sort=False)
     columns: Any = {"jobs": "sum", "seconds": "sum", "peak_memory_mb": "max"}
+    columns["no_better_than_constant"] = lambda told: told.sum(min_count=1)
     return grouped.agg(columns)
+
+
+def _is_beaten(history: dict[str, Any]) -> float:
+    """Tell whether a constant forecast did as well on the validation rows; NaN if unknown."""
+    found = History.from_dict(history)
+    if found.constant_loss is None:
+        return math.nan
+    return float(found.best_loss >= found.constant_loss)
 
 
 def _purged(purged: pd.DataFrame) -> pd.DataFrame:

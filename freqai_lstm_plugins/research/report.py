@@ -41,6 +41,7 @@ class Run:
         experiment: Text of the experiment file, as it was resolved.
         histories: For each net the losses of one training: `epoch`, `train_loss`, `valid_loss`.
         timings: A line a model: seconds and peak memory.
+        ensembles: A line an ensemble and fold: its weights, and how alike its members' errors are.
         purged: A line a fold: its dates and the rows left out before them.
         checks: A line a warning about the data.
         failures: A line a job that failed, with its reason.
@@ -51,6 +52,7 @@ class Run:
     experiment: str
     histories: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     timings: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ensembles: pd.DataFrame = field(default_factory=pd.DataFrame)
     purged: pd.DataFrame = field(default_factory=pd.DataFrame)
     checks: pd.DataFrame = field(default_factory=pd.DataFrame)
     failures: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -234,20 +236,41 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
         Section(
             "histories",
             "Training curves",
-            "One training of each net; the point marks the epoch that was kept.",
+            "One training of each model that makes passes: epochs of a net, trees, penalties of a "
+            "ridge. The point marks the pass that was kept.",
             history,
             curves,
             tuple(run.histories),
             is_detail=True,
         ),
-        Section("timings", "Seconds and memory", "Of all jobs of a model.", run.timings),
+        Section(
+            "ensembles",
+            "What ensembles are made of",
+            "Fold by fold, so over time, and in the mean over symbols and seeds: the members' "
+            "weights (w_), how many members of equal weight these amount to, how alike the "
+            "members' out-of-fold errors are, and by what share the ensemble's squared error there "
+            "was above that of the plain mean (below zero is better).",
+            run.ensembles,
+        ),
+        Section(
+            "timings",
+            "Trainings",
+            "Seconds of all jobs of a model, the most memory that one took, and in how many a "
+            "constant forecast did as well on the validation rows.",
+            run.timings,
+        ),
         Section(
             "purged",
             "Rows left out between training and test",
             "Their labels were not known before the first test candle.",
             run.purged,
         ),
-        Section("failures", "Jobs that failed", "The other jobs went on.", run.failures),
+        Section(
+            "failures",
+            "Jobs that failed or could not be done",
+            "The other jobs went on.",
+            run.failures,
+        ),
         Section("checks", "Data check", "A bad row counts as missing.", run.checks),
     ]
 
@@ -268,10 +291,14 @@ def lay_out(frame: pd.DataFrame, *, is_shaded: bool = False) -> TableView:
     return TableView(
         columns=[str(name) for name in flat.columns],
         rows=[list(row) for row in zip(*cells, strict=True)],
-        is_number=[pd.api.types.is_numeric_dtype(kind) for kind in flat.dtypes],
+        is_number=[_is_number(kind) for kind in flat.dtypes],
         shades=[list(row) for row in zip(*shades, strict=True)],
         left_out=len(frame) - len(shown),
     )
+
+
+def _is_number(kind: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind)
 
 
 def _is_numbered(index: pd.Index[Any]) -> bool:
@@ -279,6 +306,8 @@ def _is_numbered(index: pd.Index[Any]) -> bool:
 
 
 def _format(column: pd.Series[Any]) -> list[str]:
+    if pd.api.types.is_bool_dtype(column):
+        return ["yes" if value else "no" for value in column]
     if pd.api.types.is_float_dtype(column):
         return _format_floats(column.to_numpy(dtype=float))
     if pd.api.types.is_datetime64_any_dtype(column):

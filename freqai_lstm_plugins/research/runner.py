@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from freqai_lstm_plugins.errors import ConfigError, MissingExtraError
+from freqai_lstm_plugins.errors import ConfigError, MissingExtraError, TrainingError
 from freqai_lstm_plugins.research.jobs import Done, Job, is_done, run_job
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def run_jobs(
 
     Raises:
         ConfigError: Nobody listens at the address.
+        TrainingError: The dask scheduler went away.
         MissingExtraError: joblib or dask is not installed.
     """
     # By place: two models of an experiment may be the same but for their names.
@@ -122,7 +123,20 @@ def _cluster(address: str | None) -> Iterator[None]:
                 f"--dask {address}: the scheduler has no worker. Start one with `dask worker "
                 f"{address} --nthreads 1`."
             ) from error
-        yield
+        try:
+            yield
+        except Exception as error:
+            if client.status == "running" and not _is_cancelled(error):
+                raise
+            raise TrainingError(
+                f"--dask {address}: the dask scheduler is lost. What is finished stays: start a "
+                f"scheduler and its workers, and run it again."
+            ) from error
+
+
+def _is_cancelled(error: Exception) -> bool:
+    """Whether dask gave a task up; joblib takes that for a result, and stumbles over it."""
+    return "Cancelled" in f"{type(error).__name__} {error}"
 
 
 def _is_death(error: Exception) -> bool:

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.config import DataConfig
-from freqai_lstm_plugins.data.preparation import prepare
+from freqai_lstm_plugins.data.assembly import Rows, assemble
+from freqai_lstm_plugins.data.preparation import Schema, prepare
 from freqai_lstm_plugins.errors import DataError
 
 CONFIG = DataConfig(window=3)
@@ -65,3 +66,21 @@ def test_rows_of_many_symbols_know_their_place_in_time():
     # Symbol after symbol, so that a row's own number says nothing of its time.
     assert prepare(parts, targets, CONFIG).times.tolist() == [*range(40), *range(20, 40)]
     assert prepare(parts["A"], targets["A"], CONFIG).times is None
+
+
+def test_scaling_knows_the_rows_that_training_windows_hold_and_no_others():
+    """The same ones where a split chooses the training rows and where somebody else does."""
+    x, y = rows(), rows(seed=1)[:, :1]
+    # Rows before a gap that are too few for a window, and others before the first target.
+    x[2], y[:9] = np.nan, np.nan
+    expected = x[[*range(7, 32)]]
+    config = DataConfig(window=3, valid_size=0.25, label_period=0)
+    found = prepare(x, y, config)
+    assert found.train.ends.tolist() == list(range(9, 32))
+    is_train = np.arange(40) < 32
+    chosen = Rows(x, y, np.arange(40) > 0, np.zeros(40, dtype=np.int64))
+    other = assemble(chosen, is_train, ~is_train, Schema(list("abc"), ["y"]), 3).data
+    for data in (found, other):
+        assert data.scaling is not None
+        np.testing.assert_allclose(data.scaling.feature_mean, expected.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(data.scaling.target_std, y[9:32].std(axis=0), rtol=1e-12)

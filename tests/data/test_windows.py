@@ -12,6 +12,7 @@ from freqai_lstm_plugins.data.windows import (
     build_window_set,
     consecutive_in_time,
     gather_windows,
+    rows_held,
     run_lengths,
     window_ends,
 )
@@ -146,3 +147,9 @@ def test_the_purge_keeps_every_label_that_ends_before_the_later_part(
     assert purged(given_rows, rows >= first_later, label_period).tolist() == expected.tolist()
     # What is given stays as it was.
     assert given_rows.tolist() == earlier
+
+
+@given(ends=st.lists(st.booleans(), max_size=12), window=st.integers(1, 15))
+def test_a_row_is_held_where_one_of_the_windows_lies_over_it(ends, window):
+    expected = [any(ends[row : row + window]) for row in range(len(ends))]
+    assert rows_held(np.array(ends, dtype=bool), window).tolist() == expected

@@ -13,8 +13,12 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.freqai.utils import get_tb_logger
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
+from freqai_lstm_plugins.freqai.panel.training import Slice
+from freqai_lstm_plugins.freqai.panel.value import save_panel
+
 MODELS = Path(__file__).parents[2] / "freqai_lstm_plugins" / "freqaimodels"
 PAIR = "BTC/USDT"
+OTHER = "ETH/USDT"
 WINDOW = 6
 
 BASE_CONFIG: dict[str, Any] = {
@@ -132,7 +136,9 @@ def make_kitchen(model: Any, frame: pd.DataFrame) -> FreqaiDataKitchen:
 
 
 def train(model: Any, frame: pd.DataFrame, stamp: int = 1) -> tuple[Any, FreqaiDataKitchen]:
-    """Train, save and register a model as the bot does."""
+    """Train, save and register a model as the bot does, with a second pair where it takes many."""
+    if model.settings.panel is not None:
+        return train_all(model, {PAIR: frame, OTHER: turned_over(frame)}, stamp)
     kitchen = make_kitchen(model, frame)
     kitchen.set_paths(PAIR, stamp)
     model.tb_logger = get_tb_logger("pytorch", kitchen.data_path, model.activate_tensorboard)
@@ -143,6 +149,41 @@ def train(model: Any, frame: pd.DataFrame, stamp: int = 1) -> tuple[Any, FreqaiD
     kitchen.set_new_model_names(PAIR, stamp)
     model.dd.save_data(trained, PAIR, kitchen)
     return trained, kitchen
+
+
+def train_all(
+    model: Any, frames: dict[str, pd.DataFrame], stamp: int = 1
+) -> tuple[Any, FreqaiDataKitchen]:
+    """Train, save and register one net for all pairs; return the model and kitchen of `PAIR`."""
+
+    def slice_of(pair: str) -> Slice:
+        kitchen = model.new_kitchen(pair)
+        kitchen.find_features(frames[pair])
+        kitchen.find_labels(frames[pair])
+        kitchen.set_new_model_names(pair, stamp)
+        return Slice(frames[pair], kitchen)
+
+    model.former = model.dd.model_dictionary.get(PAIR)
+    model.tb_logger = None
+    dates = {pair: frame["date"] for pair, frame in frames.items()}
+    panel = model.train_panel(stamp, sorted(frames), dates, slice_of)
+    save_panel(panel, model.dd.np_encoder)
+    model.dd.swap(panel.models, stamp)
+    kitchen = make_kitchen(model, frames[PAIR])
+    trained = panel.models[PAIR]
+    kitchen.data, kitchen.feature_pipeline, kitchen.label_pipeline = trained.companion
+    return trained, kitchen
+
+
+def turned_over(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return another pair's candles, each made of the same candle alone: what rises there falls."""
+    changed = frame.copy()
+    for name in frame.columns.drop(["date", "volume"]):
+        if pd.api.types.is_numeric_dtype(frame[name]):
+            is_price = name in ("open", "high", "low", "close")
+            changed[name] = 1e4 / frame[name] if is_price else 2 * frame[name] + 0.5
+    changed["high"], changed["low"] = changed["low"].copy(), changed["high"].copy()
+    return changed.assign(volume=3 * frame["volume"])
 
 
 def next_candle(model: Any, frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from freqtrade.freqai.utils import get_tb_logger
 from freqtrade.resolvers import StrategyResolver
 from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
+from freqai_lstm_plugins.freqai.panel.training import Slice
+from freqai_lstm_plugins.freqai.panel.value import save_panel
 from freqai_lstm_plugins.install import install
 from freqai_lstm_plugins.replay import synthetic_market
 from freqai_lstm_plugins.replay.demo import merge
@@ -100,12 +102,9 @@ def load_model(
     return strategy
 
 
-def save_model(userdir: Path, name: str, **changes: Any) -> Path:
-    """Train a model on all candles but the last day, and save it; arguments as in `load_model`."""
-    strategy = load_model(userdir, name, **changes)
-    model, config, pair = strategy.freqai, strategy.config, PAIRS[0]
-    kitchen = FreqaiDataKitchen(config, True, pair)
-    kitchen.set_paths(pair, STAMP)
+def trained_frame(strategy: Any, kitchen: FreqaiDataKitchen) -> pd.DataFrame:
+    """Return a pair's candles but those of the last day, with features and labels."""
+    config, pair = strategy.config, kitchen.pair
     frames = {
         other: {
             timeframe: pd.read_feather(
@@ -115,12 +114,42 @@ def save_model(userdir: Path, name: str, **changes: Any) -> Path:
         }
         for other in PAIRS
     }
-    frame = kitchen.use_strategy_to_populate_indicators(
+    return kitchen.use_strategy_to_populate_indicators(
         strategy,
         corr_dataframes={other: frames[other] for other in PAIRS if other != pair},
         base_dataframes=frames[pair],
         pair=pair,
     ).iloc[:-288]
+
+
+def save_all(userdir: Path, name: str, panel: dict[str, Any], identifier: str) -> Path:
+    """Train one net for all pairs on all candles but those of the last day, and save it."""
+    given = {"identifier": identifier, "model_training_parameters": {"panel": panel}}
+    strategy = load_model(userdir, name, freqai=given)
+    model = strategy.freqai
+
+    def slice_of(pair: str) -> Slice:
+        kitchen = model.new_kitchen(pair)
+        frame = trained_frame(strategy, kitchen)
+        kitchen.find_features(frame)
+        kitchen.find_labels(frame)
+        kitchen.set_new_model_names(pair, STAMP)
+        return Slice(frame, kitchen)
+
+    dates = {pair: slice_of(pair).frame["date"] for pair in PAIRS}
+    made = model.train_panel(STAMP, PAIRS, dates, slice_of)
+    save_panel(made, model.dd.np_encoder)
+    (saved,) = Path(model.full_path).glob("*/*_model.zip")
+    return saved
+
+
+def save_model(userdir: Path, name: str, **changes: Any) -> Path:
+    """Train a model on all candles but the last day, and save it; arguments as in `load_model`."""
+    strategy = load_model(userdir, name, **changes)
+    model, pair = strategy.freqai, PAIRS[0]
+    kitchen = FreqaiDataKitchen(strategy.config, True, pair)
+    kitchen.set_paths(pair, STAMP)
+    frame = trained_frame(strategy, kitchen)
     kitchen.find_features(frame)
     kitchen.find_labels(frame)
     model.tb_logger = get_tb_logger(model.dd.model_type, kitchen.data_path, False)

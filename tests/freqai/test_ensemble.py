@@ -16,6 +16,8 @@ from freqai_lstm_plugins.errors import StoppedError
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.host import PAIR, WINDOW, make_frame, make_model, next_candle, predict, train
+from tests.freqai.test_importances import bars
+from tests.freqai.test_importances import train as train_as_the_bot_does
 from tests.freqai.walk import PER_DAY, SmallStrategy, backtest
 
 pytest.importorskip("lightgbm")
@@ -256,6 +258,42 @@ def test_confident_without_any_narrow_interval_predicts_nothing(tmp_path):
     predicted, do_predict = predict(model, frame)
     assert not do_predict.any()
     assert np.isfinite(predicted).all(axis=None)
+
+
+@pytest.mark.parametrize("continual", [True, False])
+def test_trees_and_nets_go_on_from_the_former_training_where_asked(tmp_path, caplog, continual):
+    # Trees so small that each is of use, and all are kept.
+    trees = {**MEMBERS["lightgbm"], "learning_rate": 0.05, "lags": [0, 1]}
+    members = {"lstm": MEMBERS["lstm"], "lightgbm": trees}
+    changes = {"freqai__continual_learning": continual}
+    model = make_ensemble(tmp_path, members, changes=changes)
+    frame = make_frame(STOP + 100)
+    first, _ = train(model, frame.iloc[:STOP], 1)
+    second, _ = train(model, frame.iloc[100:], 2)
+    counts = [
+        one.require_fitted().models[1].learned(0)[0].count("Tree=") for one in (first, second)
+    ]
+    assert counts == [15, 30 if continual else 15]
+    net = second.require_fitted().models[0]
+    assert (net.fitted.optimizer_state is not None) == continual
+    assert "starts afresh" not in caplog.text
+    predicted, do_predict = predict(model, frame)
+    assert (do_predict[WINDOW - 1 :] == 1).all()
+    assert np.isfinite(predicted).all(axis=None)
+
+
+def test_importances_are_plotted_for_each_label(tmp_path):
+    pytest.importorskip("plotly")
+    pytest.importorskip("captum")
+    switch = "freqai__feature_parameters__plot_feature_importances"
+    members = {"lstm": MEMBERS["lstm"], "lightgbm": {**MEMBERS["lightgbm"], "lags": [0, 1]}}
+    model = make_ensemble(tmp_path, members, changes={switch: 2})
+    kitchen = train_as_the_bot_does(model, make_frame(STOP, 2))
+    plots = sorted(path.name for path in kitchen.data_path.glob("*.html"))
+    name = kitchen.model_filename
+    assert plots == [f"{name}--target.html", f"{name}--target1.html"]
+    best, _ = bars(kitchen.data_path / plots[0])
+    assert best[-1] == "%-signal"
 
 
 def test_a_stopped_bot_gives_the_training_up(tmp_path):

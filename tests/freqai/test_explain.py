@@ -82,6 +82,37 @@ def test_a_saved_model_is_explained_on_the_newest_candles(name, saved, userdir):
     assert list(found.dates) == list(candles["date"].iloc[-40:])
 
 
+SMALL_ENSEMBLE = {
+    "model_kwargs": {
+        "members": {
+            "lstm": {"hidden_dim": 4, "n_layer": 1},
+            "lightgbm": {"n_estimators": 10, "lags": [0, 1]},
+            "ridge": {},
+        },
+        "folds": 1,
+    },
+    "trainer_kwargs": {"n_epochs": 1, "num_threads": 1},
+}
+
+
+def test_a_saved_ensemble_is_explained_by_the_command(userdir, tmp_path):
+    replace = {"freqai": {"model_training_parameters": SMALL_ENSEMBLE}}
+    name = "LeaEnsembleRegressor"
+    file = save_model(userdir, name, replace=replace, freqai={"identifier": name})
+    result = call(
+        str(file), "--candles", "20", "--out", str(tmp_path / "x.png"), cwd=userdir.parent
+    )
+    assert result.returncode == 0, result.stderr
+    assert "&-forward_return of BTC/USDT by ensemble" in result.stdout
+    assert "20 candles from" in result.stdout
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    found = explain_file(file, userdir=userdir, max_windows=20).explanation
+    assert found.is_exact()
+    assert found.importance.shape[1] == 8
+    with pytest.raises(ConfigError, match="is a number: it has no classes"):
+        explain_file(file, userdir=userdir, label_class="up")
+
+
 def test_the_explained_windows_are_those_that_the_bot_predicts_from(saved, userdir, monkeypatch):
     """Catches another order of features, another scaling, and windows that end elsewhere."""
     name, seen = "LeaLSTMRegressor", {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from freqtrade.enums import RunMode
 from freqtrade.strategy import IStrategy
 
-from tests.freqai.host import PAIR, make_model
+from tests.freqai.host import OTHER, PAIR, make_model, turned_over
 
 TIMEFRAME = "15m"
 PER_DAY = 96
@@ -74,8 +74,22 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class _Provider:
+class Provider:
+    """Has the candles of all pairs, as freqtrade's own in a backtest."""
+
     runmode = RunMode.BACKTEST
+
+    def __init__(
+        self, market: Mapping[str, pd.DataFrame], whitelist: Iterable[str] | None = None
+    ) -> None:
+        self.market = market
+        self.whitelist = list(whitelist or market)
+
+    def current_whitelist(self) -> list[str]:
+        return list(self.whitelist)
+
+    def get_pair_dataframe(self, pair: str, timeframe: str) -> pd.DataFrame:
+        return self.market[pair].copy() if pair in self.market else pd.DataFrame()
 
 
 def backtest(
@@ -108,9 +122,13 @@ def backtest(
 def run(
     model: Any, candles: pd.DataFrame, strategy: type[SmallStrategy] = SmallStrategy
 ) -> pd.DataFrame:
-    """Backtest one more pair's candles with a model that `backtest` made."""
+    """Backtest one more pair's candles with a model that `backtest` made.
+
+    Another pair is in the whitelist; each of its candles is made of the same one of this pair.
+    """
     built = strategy(model.config)
-    built.dp, built.freqai = _Provider(), model
+    built.dp = Provider({PAIR: candles, OTHER: turned_over(candles)})
+    built.freqai = model
     return model.start(candles.copy(), {"pair": PAIR}, built)
 
 

@@ -48,7 +48,100 @@ def place(tmp_path):
     return tmp_path
 
 
-def test_init_compare_again_models_and_inspect(place):
+PAGE = Path(__file__).parents[2] / "docs" / "compare.md"
+
+
+def documented():
+    """Return the lines of the page's first block, that which installs apart, without comments."""
+    block = PAGE.read_text().split("```bash\n", 1)[1].split("```", 1)[0]
+    return [line.split("#")[0].strip() for line in block.splitlines() if line[0] != "p"]
+
+
+def shell(line, cwd):
+    """Run a line of the page as a shell does, and return its outputs."""
+    programs = cwd / "bin"
+    if not programs.exists():
+        programs.mkdir()
+        for name, module in (("freqai-lstm", "freqai_lstm_plugins.cli"), ("dask", "dask")):
+            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -m {module} "$@"\n')
+            (programs / name).chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    result = subprocess.run(
+        line,
+        shell=True,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def stocks(place):
+    """Write daily candles of two shares, and shorten the experiment that --init wrote."""
+    write_candles(place / "vn30", ["FPT", "HPG"])
+    wrong = pd.read_csv(place / "vn30" / "HPG.csv")
+    wrong.loc[20, "close"] = 0.0
+    wrong.to_csv(place / "vn30" / "HPG.csv", index=False)
+    file = place / "vn30.toml"
+    text = file.read_text()
+    for old, new in (
+        ('"user_data/data/binance"', '"vn30"'),
+        ('timeframe = "1h"\n', ""),
+        ("seeds = [1, 2, 3]", "seeds = [1]"),
+        ("folds = 5", "folds = 1"),
+        ("test_bars = 250", "test_bars = 60"),
+        ("window = 24", "window = 5"),
+        ("[models.lstm]", "[models.lstm]\nmax_epochs = 1\nhidden_size = 4"),
+        ("[models.lightgbm]", "[models.lightgbm]\nn_estimators = 10"),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+def test_the_commands_of_the_page_do_what_it_says(tmp_path):
+    first, _, listed = documented()
+    init, compare = first.split(" && ")
+    assert "vn30.toml" in shell(init, tmp_path).stdout
+    stocks(tmp_path)
+    done = shell(compare, tmp_path)
+    assert "Report: out/vn30/report/report.html" in done.stdout
+    assert "2 symbols, 1 folds, 8 jobs, 0 of them done" in done.stderr
+    found = "HPG: a price is zero or negative: 2020-01-29 (lowest price 0), now missing"
+    assert f"Data: {found}" in done.stderr
+    assert "HPG,2020-01-29" in (tmp_path / "out/vn30/checks/missing.csv").read_text()
+    again = shell(compare, tmp_path)
+    assert "8 jobs, 8 of them done" in again.stderr
+    assert again.stdout == done.stdout
+    (version,) = (tmp_path / "out/vn30/models/symbols/FPT/lstm").iterdir()
+    said = shell(listed.replace("VERSION", version.name), tmp_path).stdout
+    assert "8 models below out/vn30/models" in said
+    assert version.name in said
+    assert "hidden_size 4" in said
+
+
+@pytest.mark.slow
+def test_the_cluster_of_the_page_finds_what_was_done_and_adds_a_seed(tmp_path):
+    pytest.importorskip("distributed")
+    first, clustered, _ = documented()
+    init, compare = first.split(" && ")
+    shell(init, tmp_path)
+    stocks(tmp_path)
+    shell(compare, tmp_path)
+    with a_cluster(tmp_path) as (address, _, _):
+        line = clustered.replace("tcp://127.0.0.1:PORT", address)
+        assert line != clustered
+        done = shell(line, tmp_path)
+    # The net alone depends on its seed.
+    assert "10 jobs, 8 of them done" in done.stderr
+
+
+def test_another_seed_finds_what_does_not_depend_on_it(place):
     said = call("compare", "--init", "hourly.toml", cwd=place).stdout
     assert "hourly.toml" in said
     refused = call("compare", "--init", "hourly.toml", cwd=place, check=False)
@@ -56,17 +149,10 @@ def test_init_compare_again_models_and_inspect(place):
     assert "is there already" in refused.stderr
     out = ["--out", "out/hourly", "--workers", "1", "--set", "seeds=[1]", *SMALL]
     first = call("compare", "hourly.toml", *out, cwd=place)
-    assert "Report: out/hourly/report/report.html" in first.stdout
-    assert "lightgbm" in first.stdout
     # Two symbols and folds of each model.
     assert "16 jobs, 0 of them done" in first.stderr
-    again = call("compare", "hourly.toml", *out, cwd=place)
-    assert "16 jobs, 16 of them done" in again.stderr
-    assert again.stdout == first.stdout
     listed = call("models", "out/hourly", "--paths", cwd=place).stdout.split()
     assert len(listed) == 16
-    net = next(path for path in listed if "/lstm/" in path)
-    assert "hidden_size 4" in call("inspect", net, cwd=place).stdout
     # Another seed finds the models that do not depend on it.
     out[out.index("seeds=[1]")] = "seeds=[1,2]"
     assert "20 jobs, 16 of them done" in call("compare", "hourly.toml", *out, cwd=place).stderr
@@ -130,12 +216,9 @@ def forecasts(out):
     return {str(path.parent.relative_to(out)): pd.read_parquet(path) for path in paths}
 
 
-@pytest.mark.slow
-def test_a_dask_cluster_gives_identical_predictions_though_a_worker_is_killed(place):
-    pytest.importorskip("distributed")
-    call("compare", "--init", "e.toml", cwd=place)
-    options = ["e.toml", "--set", "seeds=[1,2]", *SMALL]
-    call("compare", *options, "--out", "alone", cwd=place)
+@contextlib.contextmanager
+def a_cluster(cwd):
+    """Start a scheduler and two workers as a user does; yields address, scheduler and a worker."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -144,17 +227,61 @@ def test_a_dask_cluster_gives_identical_predictions_though_a_worker_is_killed(pl
     scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
     worker = [*dask, "worker", address, "--nthreads", "1", "--no-dashboard"]
     with (
-        running(*scheduler, cwd=place),
-        running(*worker, cwd=place),
-        running(*worker, cwd=place) as lost,
+        running(*scheduler, cwd=cwd) as head,
+        running(*worker, cwd=cwd) as hand,
+        running(*worker, cwd=cwd),
     ):
         time.sleep(8)
+        yield address, head, hand
+
+
+def await_forecasts(out, n):
+    deadline = time.monotonic() + 120
+    while len(forecasts(out)) < n and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_is_lost_is_one_line_and_loses_nothing(place):
+    pytest.importorskip("distributed")
+    call("compare", "--init", "e.toml", cwd=place)
+    options = ["e.toml", "--set", "seeds=[1,2,3,4]", "--out", "o", *SMALL]
+    with a_cluster(place) as (address, scheduler, _):
+        with subprocess.Popen(
+            [*CLI, "compare", *options, "--dask", address],
+            cwd=place,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as run:
+            await_forecasts(place / "o", 4)
+            os.killpg(scheduler.pid, signal.SIGKILL)
+            said = run.communicate(timeout=200)[1]
+        assert run.returncode == 1, said
+        assert "Traceback" not in said
+        (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
+        assert "the dask scheduler is lost" in line
+        assert "run it again" in line
+    before = {
+        name: (place / "o" / name / "metadata.json").stat().st_mtime_ns
+        for name in forecasts(place / "o")
+    }
+    assert len(before) >= 4
+    call("compare", *options, cwd=place)
+    for name, written in before.items():
+        assert (place / "o" / name / "metadata.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_identical_predictions_though_a_worker_is_killed(place):
+    pytest.importorskip("distributed")
+    call("compare", "--init", "e.toml", cwd=place)
+    options = ["e.toml", "--set", "seeds=[1,2]", *SMALL]
+    call("compare", *options, "--out", "alone", cwd=place)
+    with a_cluster(place) as (address, _, lost):
         with subprocess.Popen(
             [*CLI, "compare", *options, "--out", "together", "--dask", address], cwd=place
         ) as run:
-            deadline = time.monotonic() + 120
-            while len(forecasts(place / "together")) < 5 and time.monotonic() < deadline:
-                time.sleep(0.2)
+            await_forecasts(place / "together", 5)
             os.killpg(lost.pid, signal.SIGKILL)
             run.wait(300)
         if run.returncode:

@@ -13,7 +13,7 @@ from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.ensemble.combine import Follow
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
-from freqai_lstm_plugins.research.jobs import forecast
+from freqai_lstm_plugins.research.forecasting import forecast
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions, reproduce
 from tests.models.ensemble.windows import PERIOD, TREES, W, everywhere, prepared
@@ -72,6 +72,20 @@ def test_every_ensemble_is_reproduced_from_its_file_bit_by_bit(done):
         stored = entry.predictions()
         found = reproduce(entry, done.out)
         pd.testing.assert_frame_equal(found, stored[["date", "symbol", "prediction"]])
+
+
+def test_the_report_shows_weights_over_time_and_how_alike_errors_are(done):
+    from freqai_lstm_plugins.research.judgement import judge_run
+
+    report = pd.read_csv(judge_run(done).parent / "tables" / "ensembles.csv")
+    assert set(report["model"]) == set(MODELS)
+    one = report[report["model"] == "ensemble"]
+    assert list(one["fold"]) == [0, 1]
+    weights = one[[f"w_{name}" for name in MEMBERS]]
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert one["effective_members"].between(1, 3).all()
+    assert one["error_correlation"].between(-1, 1).all()
+    assert one["error_beside_mean"].notna().all()
 
 
 def test_the_window_and_the_reach_of_the_label_come_from_the_experiment(done):

@@ -13,7 +13,13 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.errors import MissingExtraError
-from freqai_lstm_plugins.research.charts import COLOURS, Palette, draw_drawdown, thin
+from freqai_lstm_plugins.research.charts import (
+    COLOURS,
+    Palette,
+    draw_drawdown,
+    draw_outcomes,
+    thin,
+)
 from freqai_lstm_plugins.research.findings import EQUAL
 from freqai_lstm_plugins.research.report import (
     Report,
@@ -85,9 +91,9 @@ def test_the_verdict_stands_first_and_the_parts_in_their_order(text, report):
         "Accounts, one against the other",
         "Prediction against outcome",
         "Training curves",
-        "Seconds and memory",
+        "Trainings",
         "Rows left out between training and test",
-        "Jobs that failed",
+        "Jobs that failed or could not be done",
         "Data check",
         "Experiment",
     ]
@@ -130,7 +136,9 @@ def test_markdown_has_the_verdict_and_the_tables(folder, report):
 def test_parts_that_have_nothing_to_show_are_left_out(report, tmp_path):
     write_report(Report(Run("t", "s", "x = 1"), report.findings), tmp_path)
     headings = Page((tmp_path / "report.html").read_text("utf-8")).headings
-    assert not {"Training curves", "Data check", "Jobs that failed"} & set(headings)
+    assert not {"Training curves", "Data check", "Jobs that failed or could not be done"} & set(
+        headings
+    )
 
 
 def test_nothing_is_written_where_a_library_is_missing(report, tmp_path, monkeypatch):
@@ -169,6 +177,27 @@ def test_a_heat_map_shades_by_the_largest_number_of_all():
     shades = lay_out(frame.rename_axis("symbol"), is_shaded=True).shades
     assert shades[0] == ["", "rgba(0,114,178,0.75)", "rgba(230,159,0,0.00)"]
     assert shades[1] == ["", "rgba(230,159,0,0.38)", ""]
+
+
+def test_what_is_true_or_not_is_said_in_words():
+    view = lay_out(pd.DataFrame({"rows": [3, 4], "missing": [True, False]}))
+    assert view.rows == [["3", "yes"], ["4", "no"]]
+    assert view.is_number == [True, False]
+
+
+def test_wild_forecasts_of_one_model_do_not_dwarf_the_others():
+    models = ["a", "b", "wild"]
+    outcomes = pd.DataFrame(
+        {
+            "model": np.repeat(models, 2),
+            "prediction": [-0.01, 0.01, -0.02, 0.02, -1.0, 0.5],
+            "label": 0.0,
+        }
+    )
+    chart = draw_outcomes(outcomes, Palette(models))
+    assert chart.layout.xaxis.range == pytest.approx((-0.088, 0.088))
+    tame = draw_outcomes(outcomes.head(4), Palette(models))
+    assert tame.layout.xaxis.range == pytest.approx((-0.022, 0.022))
 
 
 def test_a_long_table_says_where_the_rest_stands():

@@ -15,6 +15,8 @@ import pytest
 from freqai_lstm_plugins.data.assembly import Rows, assemble
 from freqai_lstm_plugins.data.candles import bars_per_year
 from freqai_lstm_plugins.data.preparation import Schema
+from freqai_lstm_plugins.data.splits import fold_rows
+from freqai_lstm_plugins.features.labels import KNOWN_AT
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.experiment import experiment_hash, parse_experiment
 from freqai_lstm_plugins.research.findings import find
@@ -96,10 +98,18 @@ def early_ic(run, n_rows=3):
 # leaks
 
 
-def test_without_the_purge_jobs_refuse_and_the_ic_rises_where_they_do_not(tmp_path, monkeypatch):
+def without_purge(fold, frame):
+    """Give back to the training what only the purge had taken from it."""
+    inside = fold.train.holds(pd.DatetimeIndex(frame["date"]))
+    labelled = inside & frame["label"].notna().to_numpy()
+    return replace(fold_rows(fold, frame["date"], frame[KNOWN_AT]), train=labelled)
+
+
+def purged_and_not(place, monkeypatch, seed):
+    """Return the IC right after the trainings, as it is and without the purge."""
     # Labels of nine bars next to one another share eight, and a tree that sees the time alone
     # forecasts what the newest training rows knew.
-    frames = market(np.random.default_rng(5), n=360, symbols="ABCD")
+    frames = market(np.random.default_rng(seed), n=360, symbols="ABCD")
     for frame in frames.values():
         frame["%other"] = frame["%signal"] = np.arange(len(frame), dtype=float)
     options = {
@@ -108,20 +118,28 @@ def test_without_the_purge_jobs_refuse_and_the_ic_rises_where_they_do_not(tmp_pa
         "features": {"window": 1, "sets": ["columns"]},
         "models": {"lightgbm": {**TREES, "min_child_samples": 1}},
     }
-    honest = compared(frames, tmp_path / "honest", **options)
-    real = jobs_module.split_rows
+    honest = compared(frames, place / "honest", **options)
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs_module, "split_rows", without_purge)
+        refused = train(start(honest.experiment, place / "refused"), workers=1)
+        assert len(refused.failures) == refused.n_left
+        assert refused.failures["reason"].str.contains("which is not before").all()
+        patched.setattr(jobs_module, "assert_no_peeking", lambda *_: None)
+        leaky = compared(frames, place / "leaky", **options)
+    return early_ic(honest), early_ic(leaky)
 
-    def without_purge(fold, frame):
-        inside = fold.train.holds(pd.DatetimeIndex(frame["date"]))
-        return replace(real(fold, frame), train=inside & frame["label"].notna().to_numpy())
 
-    monkeypatch.setattr(jobs_module, "split_rows", without_purge)
-    refused = train(start(honest.experiment, tmp_path / "refused"), workers=1)
-    assert len(refused.failures) == refused.n_left
-    assert refused.failures["reason"].str.contains("which is not before").all()
-    monkeypatch.setattr(jobs_module, "assert_no_peeking", lambda *_: None)
-    leaky = compared(frames, tmp_path / "leaky", **options)
-    assert early_ic(leaky) > early_ic(honest) + 0.3
+def test_without_the_purge_jobs_refuse_and_the_ic_rises_where_they_do_not(tmp_path, monkeypatch):
+    honest, leaky = purged_and_not(tmp_path, monkeypatch, seed=5)
+    assert leaky > honest + 0.3
+
+
+@pytest.mark.slow
+def test_the_ic_rises_without_the_purge_whatever_the_market(tmp_path, monkeypatch):
+    found = [purged_and_not(tmp_path / str(n), monkeypatch, [20, n]) for n in range(10)]
+    rises = [leaky - honest for honest, leaky in found]
+    assert min(rises) > 0.15
+    assert np.mean(rises) > 0.3
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
@@ -221,6 +239,36 @@ def interval(run, model):
     ranking = find(table, horizon=1, dates_per_year=year, n_draws=500).ranking
     line = ranking.loc[model]
     return line["lower"], line["upper"]
+
+
+NOISE = {
+    f"ridge-{number}": {"kind": "ridge", "alpha": alpha, "lags": lags}
+    for number, (alpha, lags) in enumerate(
+        (alpha, lags) for alpha in (1e-4, 1e-1, 1.0) for lags in ([0], [0, 1], [0, 1, 2])
+    )
+} | {"lightgbm": {"n_estimators": 10}}
+
+
+def is_without_winner(place, rng):
+    """Compare ten models on noise: whether neither Holm nor SPA names one better than another."""
+    table = forecasts(compared(market(rng), place, models=NOISE))
+    found = find(table, horizon=1, dates_per_year=260, n_draws=500)
+    assert len(found.ranking) == len(NOISE) + 2
+    assert "better than lightgbm (p = " in found.verdicts[0]
+    no_lead = "no model is shown to be better" in found.verdicts[0]
+    return no_lead and not (found.comparisons["verdict"] == "better").any()
+
+
+def test_ten_models_of_noise_have_no_winner(tmp_path):
+    won = [is_without_winner(tmp_path / str(n), np.random.default_rng([9, n])) for n in range(3)]
+    assert all(won)
+
+
+@pytest.mark.slow
+def test_of_many_draws_of_ten_models_of_noise_hardly_any_has_a_winner(tmp_path):
+    """At least 90 of 100: of 30 draws at that rate fewer than 24 are without once in a hundred."""
+    won = [is_without_winner(tmp_path / str(n), np.random.default_rng([9, n])) for n in range(30)]
+    assert sum(won) >= 24
 
 
 @pytest.mark.slow

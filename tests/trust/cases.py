@@ -53,7 +53,8 @@ SEVERAL = Case(
     },
     cost=4,
 )
-CASES = [ONE_NET, SEVERAL]
+ALL_PAIRS = Case("one net for all pairs", {"freqai__model_training_parameters__panel": {}}, cost=2)
+CASES = [ONE_NET, SEVERAL, ALL_PAIRS]
 EVERY_MODEL = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 

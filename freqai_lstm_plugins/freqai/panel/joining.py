@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,6 @@ from freqai_lstm_plugins.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import numpy.typing as npt
 
 
 def time_of_cut(
@@ -41,6 +40,12 @@ def time_of_cut(
     return times.iloc[max(len(times) - n_late, 0)] if n_late > 0 else None
 
 
+logger = logging.getLogger(__name__)
+
+# For each row the number of its candle, and of that at which its label is known.
+_MOMENTS = ("times", "known_at")
+
+
 class JoinedRows:
     """Scaled rows of all pairs with their windows, filled in pair by pair.
 
@@ -56,28 +61,28 @@ class JoinedRows:
 
     def __init__(self, n_rows: int, n_pairs: int, n_features: int, *, has_symbol: bool) -> None:
         width = n_features + has_symbol
-        require_memory(n_rows, n_pairs, width)
+        logger.info("In this training %s.", require_memory(n_rows, n_pairs, width))
         self._values = np.empty((n_rows, width), dtype=np.float32)
-        self._times: npt.NDArray[np.int64] = np.empty(n_rows, dtype=np.int64)
+        self._moments = {name: np.empty(n_rows, dtype=np.int64) for name in _MOMENTS}
         self._parts: dict[str, list[WindowSet]] = {"train": [], "valid": []}
         self._pairs: list[str] = []
         self._used = 0
         self._has_symbol = has_symbol
 
-    def add(self, pair: str, data: dict[str, Any], times: npt.NDArray[np.int64]) -> None:
+    def add(self, pair: str, data: dict[str, Any]) -> None:
         """Append a pair.
 
         Args:
             pair: Its name.
-            data: What `prepare_training` returned for it.
-            times: (N,) number of each row's candle.
+            data: What `prepare_slice` of a model returned for it.
         """
         rows = data["train_windows"].rows.numpy()
         start, stop = self._used, self._used + len(rows)
         self._values[start:stop, : rows.shape[1]] = rows
         if self._has_symbol:
             self._values[start:stop, -1] = len(self._pairs)
-        self._times[start:stop] = times
+        for name, moments in self._moments.items():
+            moments[start:stop] = data[name]
         for name, parts in self._parts.items():
             own = data[f"{name}_windows"]
             # Its rows stand in the table now, and need not stand twice.
@@ -88,7 +93,7 @@ class JoinedRows:
         self._used = stop
 
     def finish(self, balance: str) -> dict[str, Any]:
-        """Return the windows of all pairs, in the form that `prepare_training` gives.
+        """Return the windows of all pairs, in the form that `prepare_slice` gives.
 
         Args:
             balance: `candles`: each candle counts by its own weight; `pairs`: each pair's windows
@@ -101,7 +106,7 @@ class JoinedRows:
             "train_windows": sets["train"],
             "valid_windows": sets["valid"],
             "valid_symbols": np.repeat(np.array(self._pairs, dtype=object), counts),
-            "times": self._times[: self._used],
+            **{name: moments[: self._used] for name, moments in self._moments.items()},
             "symbols": list(self._pairs) if self._has_symbol else [],
         }
 

@@ -1,237 +1,200 @@
-"""When one net for all pairs is trained, found and handed on: in a backtest, and in a bot."""
+"""One net for all pairs in a bot: one training serves all, and pairs come and go."""
 
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freqai_lstm_plugins.errors import ConfigError, DataError
-from freqai_lstm_plugins.freqai.lock import held
-from freqai_lstm_plugins.freqai.panel.training import PanelTrainer, Slice
+import pandas as pd
+from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
+from freqtrade.freqai.utils import get_tb_logger
+
+from freqai_lstm_plugins.errors import DataError, StoppedError
+from freqai_lstm_plugins.freqai.panel.backtest import PanelBacktest
+from freqai_lstm_plugins.freqai.panel.training import Slice
 from freqai_lstm_plugins.freqai.panel.value import (
     Panel,
     changed_pairs,
-    net_name,
-    read_facts,
-    read_net,
     save_members,
     save_panel,
 )
-from freqai_lstm_plugins.freqai.settings import PANEL
-from freqai_lstm_plugins.freqai.sidecar import NET, part_of
-from freqai_lstm_plugins.names import PANEL_NAME
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
-    from freqtrade.strategy.interface import IStrategy
+    from collections.abc import Sequence
 
-    from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
+    from freqtrade.configuration import TimeRange
+    from freqtrade.strategy.interface import IStrategy
 
 logger = logging.getLogger(__name__)
 
+# What fails and rests where a training is one of all pairs.
+ALL_PAIRS = "the net of all pairs"
 
-class PanelModel(PanelTrainer):
+
+class PanelModel(PanelBacktest):
     """A FreqAI model that trains a net a pair, or one for all pairs where the config asks for it.
 
-    In a backtest freqtrade goes pair by pair: the net of a slice is trained when the first pair
-    comes to it, and found by all others. In a bot one training serves all pairs.
+    A pair's `trained_timestamp` is that of the net that it predicts by. A pair with another one
+    has just come, or failed in the last training, and gets pipelines for the net that there is.
     """
 
-    def start_up(self) -> None:
-        """Check the settings, and take over what earlier runs left."""
-        self.panel = self.settings.panel
-        self._former: Any = None
-        # Of a backtest: the strategy, features of pairs to come, nets that are on no disk.
-        self._strategy: IStrategy | None = None
-        self._features: dict[str, pd.DataFrame] = {}
-        self._known: dict[int, Panel | Exception] = {}
-        if self.panel is not None and self.ft_params.get("principal_component_analysis"):
-            raise ConfigError(
-                f"feature_parameters.principal_component_analysis makes columns of their own for "
-                f"each pair, and {PANEL} needs the same for all. Set it to false."
-            )
-        super().start_up()
-
-    def new_kitchen(self, pair: str) -> SequenceDataKitchen:
-        """Make the kitchen of one pair."""
-        kitchen = super().new_kitchen(pair)
-        if self.panel is not None:
-            kitchen.folder_name = PANEL_NAME
-            if not self.live:
-                kitchen.populated = lambda candles: self._populated(pair, candles)
-        return kitchen
-
-    def get_init_model(self, pair: str) -> Any:
-        """Return the model that continual learning goes on from."""
+    def needs_training(self, pair: str) -> bool:
+        """Tell whether the net of all pairs is due, or a pair has none yet."""
         if self.panel is None:
-            return super().get_init_model(pair)
-        return self._former if self.continual_learning else None
+            return super().needs_training(pair)
+        if self._is_due():
+            return not self.retries.rests(ALL_PAIRS)
+        return self._trained(pair) != self._newest()
 
-    def train_alone(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
-        """Train a model for `pair` alone on a slice of candles."""
-        raise NotImplementedError
+    def training_unit(self, pair: str) -> str:
+        """Return what is trained when it is the turn of a pair: all of them, or one that joins."""
+        is_single = self.panel is None or not self._is_due()
+        return super().training_unit(pair) if is_single else ALL_PAIRS
 
-    # backtest
-
-    def start_backtesting(
-        self,
-        dataframe: pd.DataFrame,
-        metadata: dict[str, Any],
-        dk: FreqaiDataKitchen,
-        strategy: IStrategy,
-    ) -> FreqaiDataKitchen:
-        """Backtest one pair."""
-        self._strategy = strategy
-        done = super().start_backtesting(dataframe, metadata, dk, strategy)
-        self._features.pop(metadata["pair"], None)
-        return done
-
-    def train_pair(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
-        """Return the model of a pair for a slice: its own, or that of all pairs with its companion.
-
-        Raises:
-            ConfigError: No slice can be trained like this.
-            DataError: The slice leaves nothing to train on, or nothing to fit pipelines on.
-            TrainingError: The loss is no longer finite, or the bot was stopped.
-        """
+    def train_now(self, pair: str, strategy: IStrategy) -> None:
+        """Train the net of all pairs where it is due; else let a pair join it."""
         if self.panel is None:
-            return self.train_alone(unfiltered_df, pair, dk)
-        # Two backtests at a time: one of them trains a slice, and the other finds it.
-        folder = Path(dk.data_path)
-        is_saved = self.save_backtest_models
-        with held(folder / "training.lock") if is_saved else nullcontext():
-            panel = self._panel_of(dk)
-            model = panel.models.pop(pair, None)
-            if model is None:
-                model = self.join_pair(panel.net, panel.facts, Slice(unfiltered_df, dk))
-                if is_saved:
-                    save_members({pair: model}, self.dd.np_encoder)
-        dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
-        return model
-
-    def _panel_of(self, dk: SequenceDataKitchen) -> Panel:
-        """Return the net of a slice: known, on disk, or trained now."""
-        stamp = int(dk.model_filename.rpartition("_")[2])
-        known = self._known.get(stamp)
-        if isinstance(known, Exception):
-            raise known
-        if known is not None:
-            return known
-        pairs = self.trained_pairs(self._whitelist(), needs_listing=False)
-        folder = Path(dk.data_path)
-        found = self._from_disk(folder, stamp, pairs) if self.save_backtest_models else None
-        if found is not None:
-            return found
-        # The other pairs need not try what failed once.
-        try:
-            panel = self._train_slice(dk, stamp, pairs)
-        except Exception as error:
-            self._known[stamp] = error
-            raise
-        if self.save_backtest_models:
-            save_panel(panel, self.dd.np_encoder)
+            super().train_now(pair, strategy)
+        elif self._is_due():
+            self._train_all(strategy)
         else:
-            self._known[stamp] = panel
-        return panel
+            self._let_join(pair, strategy)
 
-    def _from_disk(self, folder: Path, stamp: int, pairs: list[str]) -> Panel | None:
-        """Return the net of a slice that another run has trained, or None where there is none."""
-        facts, net = read_facts(folder, stamp), read_net(folder, stamp, self.require_usable)
-        if facts is None or net is None:
-            return None
-        self._refuse_other_pairs(facts, pairs)
-        return Panel(net, facts, {})
+    def _newest(self) -> int:
+        """Return when the newest net was trained; 0 where there is none."""
+        entries = list(self.dd.pair_dict.values())
+        return max((e["trained_timestamp"] for e in entries if e["model_filename"]), default=0)
 
-    def _train_slice(self, dk: SequenceDataKitchen, stamp: int, pairs: list[str]) -> Panel:
-        """Train the net of a slice on the candles of all pairs up to its end."""
-        place = next(
-            i for i, span in enumerate(dk.training_timeranges) if span is self.training_timerange
+    def _trained(self, pair: str) -> int:
+        entry = self.dd.pair_dict.get(pair, self.dd.empty_pair_dict)
+        return int(entry["trained_timestamp"]) if entry["model_filename"] else -1
+
+    def _is_due(self) -> bool:
+        return self._timeranges()[0]
+
+    def _timeranges(self) -> tuple[bool, TimeRange, TimeRange]:
+        kitchen = FreqaiDataKitchen(self.config, True, "")
+        found: tuple[bool, TimeRange, TimeRange] = kitchen.check_if_new_training_required(
+            self._newest()
         )
-        dates = {}
-        for pair in pairs:
-            span = self.training_timerange
-            known = self._candles(pair)["date"]
-            dates[pair] = known[(known >= span.startdt) & (known < span.stopdt)]
-        self._former = self.dd.model_dictionary.get(dk.pair)
-        return self.train_panel(
-            stamp, pairs, dates, lambda pair: self._slice_of(pair, place, stamp)
-        )
-
-    def _slice_of(self, pair: str, place: int, stamp: int) -> Slice:
-        """Cut a slice as freqtrade does for the pair that it is at."""
-        strategy, kitchen = self._strategy, self.new_kitchen(pair)
-        assert strategy is not None
-        span = kitchen.training_timeranges[place]
-        features = self._features_of(pair)
-        before = features.loc[features["date"] < span.stopdt, :]
-        labelled = strategy.set_freqai_targets(before, metadata={"pair": pair})
-        frame = kitchen.slice_dataframe(kitchen.buffer_timerange(span), labelled)
-        frame = kitchen.remove_special_chars_from_feature_names(frame)
-        kitchen.get_unique_classes_from_labels(frame)
-        kitchen.find_features(frame)
-        kitchen.set_new_model_names(pair, stamp)
-        return Slice(frame, kitchen)
-
-    def _features_of(self, pair: str) -> pd.DataFrame:
-        """Return a pair's candles with features, which are made once a run."""
-        if pair not in self._features:
-            candles = self._candles(pair)
-            if candles.empty:
-                raise DataError(f"{pair} has no candles.")
-            kitchen = super().new_kitchen(pair)
-            self._features[pair] = kitchen.use_strategy_to_populate_indicators(
-                self._strategy, prediction_dataframe=candles, pair=pair
-            )
-        return self._features[pair]
-
-    def _populated(self, pair: str, given: pd.DataFrame) -> pd.DataFrame | None:
-        """Return the frame that freqtrade has for a pair with its features, where they are known.
-
-        It may have more columns than the candles: what the strategy added before.
-        """
-        if pair not in self._features and pair not in self._whitelist():
-            return None
-        candles = self._candles(pair)
-        if (
-            len(given) != len(candles)
-            or not (given["date"].to_numpy() == candles["date"].to_numpy()).all()
-        ):
-            return None
-        found = self._features_of(pair).set_axis(given.index)
-        return found.join(given[[name for name in given if name not in found]])
-
-    def _candles(self, pair: str) -> pd.DataFrame:
-        assert self.data_provider is not None
-        frame: pd.DataFrame = self.data_provider.get_pair_dataframe(pair, self.config["timeframe"])
-        return frame
-
-    def _whitelist(self) -> list[str]:
-        assert self.data_provider is not None
-        found: list[str] = self.data_provider.current_whitelist()
         return found
 
-    def check_metadata(self, dk: FreqaiDataKitchen, metadata: dict[str, Any]) -> None:
-        """Raise ConfigError where a slice was trained on other pairs."""
-        if self.panel is not None:
-            pairs = self.panel.trained(self._whitelist(), needs_listing=False)
-            self._refuse_other_pairs(metadata.get("panel") or {}, pairs)
-
-    def _refuse_other_pairs(self, facts: dict[str, Any], pairs: list[str]) -> None:
-        changed = changed_pairs(facts.get("asked", []), pairs)
-        if changed:
-            raise ConfigError(
-                f"The identifier {self.identifier!r} holds a net that was trained on other pairs; "
-                f"this run would train it {changed}. Choose a new freqai.identifier."
+    def _train_all(self, strategy: IStrategy) -> None:
+        """Train one net for all pairs, and let all of them predict by it from one moment on."""
+        whitelist = strategy.dp.current_whitelist()
+        pairs = self.trained_pairs(whitelist, needs_listing=True)
+        _, span, load_span = self._timeranges()
+        stamp = span.stopts
+        dates = {pair: self._dates(pair, span) for pair in pairs}
+        self.former = self._newest_model()
+        self._say_what_changed(pairs)
+        folder = self.new_kitchen(pairs[0])
+        folder.set_new_model_names(pairs[0], stamp)
+        self.tb_logger = get_tb_logger(
+            self.dd.model_type, folder.data_path, self.activate_tensorboard
+        )
+        try:
+            panel = self.train_panel(
+                stamp,
+                pairs,
+                {pair: found for pair, found in dates.items() if len(found)},
+                lambda pair: self._live_slice(pair, span, load_span, strategy),
             )
+        finally:
+            self.tb_logger.close()
+            self.former = None
+        self._let_others_join(panel, whitelist, span, load_span, strategy)
+        save_panel(panel, self.dd.np_encoder)
+        self.dd.swap(panel.models, stamp, self._gone(whitelist))
+        self.dd.purge_old_models()
 
-    def has_files(self, dk: FreqaiDataKitchen) -> bool:
-        """Tell whether there is a model file of a slice, or one for all pairs and the pair's."""
-        if self.panel is None:
-            return super().has_files(dk)
-        folder, stem = Path(dk.data_path), Path(dk.data_path) / dk.model_filename
-        stamp = int(dk.model_filename.rpartition("_")[2])
-        files = (part_of(folder / net_name(stamp), NET), part_of(stem, "label_pipeline.pkl"))
-        return all(file.is_file() for file in files)
+    def _gone(self, whitelist: Sequence[str]) -> list[str]:
+        """Return the pairs that have left the whitelist before the last training.
+
+        One that has left since then may still have an open trade.
+        """
+        newest, pairs = self._newest(), list(self.dd.pair_dict)
+        return [p for p in pairs if p not in whitelist and self._trained(p) < newest]
+
+    def _let_others_join(
+        self,
+        panel: Panel,
+        whitelist: Sequence[str],
+        span: TimeRange,
+        load_span: TimeRange,
+        strategy: IStrategy,
+    ) -> None:
+        """Fit pipelines for pairs that the net was not trained on."""
+        for pair in whitelist:
+            if pair in panel.models:
+                self.retries.succeeded(pair)
+                continue
+            try:
+                given = self._live_slice(pair, span, load_span, strategy)
+                panel.models[pair] = self.join_pair(panel.net, panel.facts, given)
+            except StoppedError:
+                raise
+            # Any error is the pair's alone.
+            except Exception as error:
+                self.retries.failed(pair, error)
+
+    def _let_join(self, pair: str, strategy: IStrategy) -> None:
+        """Fit a pair's pipelines for the net by which the others predict."""
+        stamp = self._newest()
+        net = self._served_by(stamp)
+        facts = {name: net.companion[0]["panel"][name] for name in ("net", "asked", "pairs")}
+        kitchen = FreqaiDataKitchen(self.config, True, pair)
+        # Candles up to now, as for a training that begins now.
+        _, span, load_span = kitchen.check_if_new_training_required(0)
+        given = self._live_slice(pair, span, load_span, strategy)
+        given.kitchen.set_new_model_names(pair, stamp)
+        model = self.join_pair(net, facts, given)
+        save_members({pair: model}, self.dd.np_encoder)
+        self.dd.swap({pair: model}, stamp)
+
+    def _served_by(self, stamp: int) -> Any:
+        """Return the newest net, as any of the pairs that predict by it has it."""
+        for pair in list(self.dd.pair_dict):
+            if self._trained(pair) == stamp:
+                kitchen = self.new_live_kitchen(pair)
+                return self.require_usable(self.dd.load_data(pair, kitchen))
+        raise DataError("No pair predicts by the newest net any more.")
+
+    def _newest_model(self) -> Any:
+        stamp = self._newest()
+        return self._served_by(stamp) if stamp else None
+
+    def _say_what_changed(self, pairs: Sequence[str]) -> None:
+        if self.former is not None:
+            changed = changed_pairs(self.former.companion[0]["panel"]["pairs"], pairs)
+            if changed:
+                logger.info("The net of all pairs is now trained %s.", changed)
+
+    # candles
+
+    def _dates(self, pair: str, span: TimeRange) -> pd.Series:
+        frame = self.dd.historic_data.get(pair, {}).get(self.config["timeframe"])
+        if frame is None or frame.empty:
+            return pd.Series(dtype="datetime64[ms, UTC]")
+        return frame.loc[frame["date"] >= span.startdt, "date"]
+
+    def _live_slice(
+        self, pair: str, span: TimeRange, load_span: TimeRange, strategy: IStrategy
+    ) -> Slice:
+        """Cut a pair's slice as freqtrade does for a training.
+
+        Raises:
+            DataError: The pair has no candles.
+        """
+        if not len(self._dates(pair, span)):
+            raise DataError(f"{pair} has no candles.")
+        kitchen = self.new_live_kitchen(pair)
+        others, own = self.dd.get_base_and_corr_dataframes(load_span, pair, kitchen)
+        frame = kitchen.use_strategy_to_populate_indicators(
+            strategy, corr_dataframes=others, base_dataframes=own, pair=pair
+        )
+        frame = kitchen.slice_dataframe(kitchen.buffer_timerange(span.copy()), frame)
+        kitchen.find_features(frame)
+        kitchen.find_labels(frame)
+        kitchen.set_new_model_names(pair, span.stopts)
+        return Slice(frame, kitchen)

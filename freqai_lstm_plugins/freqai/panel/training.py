@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from datasieve.pipeline import Pipeline
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
+    from freqai_lstm_plugins.data.arrays import IntArray
     from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 
 logger = logging.getLogger(__name__)
 
+# Candle at which a label is known that nobody knows yet.
+NEVER = np.iinfo(np.int64).max
 # Candles a pair that may come between counting its rows and cutting them.
 _SPARE = 16
 
@@ -111,10 +114,17 @@ class PanelTrainer(LiveModel):
             )
         return pairs
 
-    def candle_numbers(self, dates: pd.Series | pd.DatetimeIndex) -> np.ndarray:
+    def candle_numbers(self, dates: pd.Series | pd.DatetimeIndex) -> IntArray:
         """Return numbers that rise by one a candle of the timeframe."""
         seconds = np.asarray(dates.to_numpy(dtype="datetime64[s]")).astype(np.int64)
         return seconds // timeframe_to_seconds(self.config["timeframe"])
+
+    def known_at(self, positions: IntArray) -> IntArray:
+        """Return the numbers of the candles at which the labels of a frame's rows are known."""
+        period = self.settings.label_period
+        known = np.full(len(positions), NEVER)
+        known[: max(len(positions) - period, 0)] = positions[period:]
+        return known
 
     # training
 
@@ -147,7 +157,7 @@ class PanelTrainer(LiveModel):
         data = joined.finish(self.panel.balance)
         first = next(iter(members.values()))
         kitchen = self._kitchen_of_all(first.kitchen, stamp, len(members))
-        data["feature_names"], data["dates"] = first.feature_names, pd.Series([first.last_candle])
+        data["feature_names"] = first.feature_names
         if self.panel.symbol_embedding:
             self.require_room(len(first.feature_names), data, kitchen.label_list)
         net = self.fit(data, kitchen)
@@ -197,7 +207,7 @@ class PanelTrainer(LiveModel):
                     len(member.feature_names),
                     has_symbol=bool(self.panel.symbol_embedding),
                 )
-            joined.add(pair, data, self.candle_numbers(data["dates"]))
+            joined.add(pair, data)
         return joined, members, failures
 
     def _prepare_member(
@@ -209,11 +219,8 @@ class PanelTrainer(LiveModel):
         kitchen.splits_by_time, kitchen.cut = True, cut
         data = self.prepare_slice(layout.arrange(frame), kitchen, layout.names, cut)
         self._refuse_constant_labels(data, kitchen)
-        # The training frames, which nothing reads again.
-        kitchen.data_dictionary = {}
-        kitchen.data.pop("filter_drop_index_training", None)
-        names = data["feature_names"]
-        return _Member(kitchen, layout, names, data["dates"].iloc[-1]), data
+        kitchen.forget_frames()
+        return _Member(kitchen, layout, data["feature_names"]), data
 
     def _cut(self, dates: dict[str, pd.Series]) -> pd.Timestamp | None:
         test_size = self.freqai_info.get("data_split_parameters", {}).get("test_size", 0.1)
@@ -278,7 +285,7 @@ class PanelTrainer(LiveModel):
         kitchen.splits_by_time, kitchen.cut = True, None
         data = self.prepare_slice(layout.arrange(frame), kitchen, layout.names)
         self._refuse_constant_labels(data, kitchen)
-        kitchen.data.pop("filter_drop_index_training", None)
+        kitchen.forget_frames()
         require_names("features", data["feature_names"], net.feature_names_in_)
         require_names("labels", kitchen.label_list, net.label_names_)
         logger.info("%s predicts by the net of %d pairs.", kitchen.pair, len(facts["pairs"]))
@@ -291,7 +298,6 @@ class _Member(NamedTuple):
     kitchen: SequenceDataKitchen
     layout: Layout
     feature_names: list[str]
-    last_candle: pd.Timestamp
 
     @property
     def names(self) -> list[str]:

@@ -186,6 +186,14 @@ def learn_weights(evidence: Evidence) -> tuple[FloatArray, float]:
     return stack_weights(evidence, penalty), penalty
 
 
+def best_weights(evidence: Evidence) -> FloatArray:
+    """Return all weight (M,) for the member of the least squared error, the first where it ties."""
+    errors = np.square(evidence.forecasts - evidence.targets[:, None])
+    weights = np.zeros(evidence.forecasts.shape[1])
+    weights[int(np.argmin(evidence.weights @ errors))] = 1.0
+    return weights
+
+
 def following_weights(
     forecasts: FloatArray,
     targets: FloatArray,

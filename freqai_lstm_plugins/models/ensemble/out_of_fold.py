@@ -11,19 +11,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Prepared
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.data.splits import InnerFold, inner_folds
-from freqai_lstm_plugins.data.windows import WindowSet, build_window_set
+from freqai_lstm_plugins.data.windows import WindowSet, build_window_set, rows_held
 from freqai_lstm_plugins.errors import DataError, MissingExtraError, StoppedError
 from freqai_lstm_plugins.models.contract import Model, Predictions
 from freqai_lstm_plugins.models.ensemble.combine import Evidence
 from freqai_lstm_plugins.training.history import Epoch
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
 
 logger = logging.getLogger(__name__)
 
@@ -260,8 +263,7 @@ def fold_data(data: Prepared, windows: AllWindows, fold: InnerFold) -> tuple[Pre
     targets[windows.ends] = windows.targets
     trained = np.zeros(len(windows.rows), dtype=bool)
     trained[windows.ends[is_train]] = True
-    seen = _context(windows, is_train, data.train.window) & finite_rows(features)
-    scaling = Scaling.fit(features, targets, seen, trained)
+    scaling = Scaling.fit(features, targets, rows_held(trained, data.train.window), trained)
     rows = scaling.scale_rows(features)
     if has_symbol:
         rows = np.column_stack([rows, windows.rows[:, -1]])
@@ -303,14 +305,6 @@ def _early_and_late(windows: AllWindows, past: IntArray) -> tuple[BoolArray, Boo
     is_train = is_past & (windows.known_at < first_valid)
     # Where labels look so far ahead that nothing is left, all of the past is trained on.
     return (is_train, is_valid) if is_train.any() else (is_past, np.zeros_like(is_past))
-
-
-def _context(windows: AllWindows, is_train: BoolArray, window: int) -> BoolArray:
-    """Tell which rows training windows hold: (N,)."""
-    changes = np.zeros(len(windows.rows) + 1, dtype=np.int64)
-    np.add.at(changes, windows.ends[is_train] - window + 1, 1)
-    np.add.at(changes, windows.ends[is_train] + 1, -1)
-    return np.cumsum(changes[:-1]) > 0
 
 
 def _window_set(

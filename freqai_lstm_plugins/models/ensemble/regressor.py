@@ -15,7 +15,6 @@ import numpy as np
 
 from freqai_lstm_plugins.checkpoint import Checkpoint, model_class, write_checkpoint
 from freqai_lstm_plugins.config import parse_settings
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, TrainingError
 from freqai_lstm_plugins.models.catalogue import is_adaptive
 from freqai_lstm_plugins.models.contract import Model, Predictions
@@ -40,11 +39,15 @@ from freqai_lstm_plugins.models.ensemble.settings import (
     read_members,
 )
 from freqai_lstm_plugins.models.ensemble.weighing import Weighed, confident_weights, weigh
+from freqai_lstm_plugins.models.estimator import SequenceEstimator
+from freqai_lstm_plugins.models.plain import read_numbers, read_schema, read_whole, read_window
+from freqai_lstm_plugins.models.tabular import TabularRegressor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray
+    from freqai_lstm_plugins.data.preparation import Prepared, Schema
     from freqai_lstm_plugins.training.history import History
 
 logger = logging.getLogger(__name__)
@@ -71,6 +74,13 @@ class EnsembleFitted:
     target_mean: list[float]
     failures: dict[str, str]
     last_time: int | None
+
+    def learned_by(self, member: Member, schema: Schema) -> Any:
+        """Return the model of a member of the same settings and columns; None without one."""
+        names = (schema.feature_names, schema.label_names, schema.symbols)
+        own = (self.schema.feature_names, self.schema.label_names, self.schema.symbols)
+        pairs = zip(self.members, self.models, strict=True)
+        return next((model for one, model in pairs if one == member and own == names), None)
 
 
 @dataclass(frozen=True)
@@ -146,12 +156,19 @@ class EnsembleRegressor:
         check_members(self.members, self.config, window)
 
     def fit_windows(
-        self, data: Prepared, *, on_epoch: OnEpoch | None = None, last_time: int | None = None
+        self,
+        data: Prepared,
+        *,
+        start_from: EnsembleRegressor | None = None,
+        on_epoch: OnEpoch | None = None,
+        last_time: int | None = None,
     ) -> Self:
         """Weigh members by out-of-fold forecasts, then train them on the whole slice.
 
         Args:
             data: Windows of the slice; those of `data.valid` only stop members early.
+            start_from: A fitted ensemble whose members go on learning, where they have the same
+                settings, features and labels; those of the folds start afresh. It is only read.
             on_epoch: Called after each pass of each member, those of the folds too.
             last_time: Number of the slice's last candle, for whoever asks the file for it.
 
@@ -163,7 +180,8 @@ class EnsembleRegressor:
         if data.schema.classes:
             raise ConfigError(f"{self.kind} predicts numbers, and the targets are classes.")
         evidence, failures = self._evidence(data, on_epoch)
-        models = self._train(data, failures, on_epoch)
+        former = None if start_from is None else start_from.require_fitted()
+        models = self._train(data, failures, on_epoch, former)
         kept = list(models)
         weighed = [
             self._weigh(label, part, kept)
@@ -240,9 +258,20 @@ class EnsembleRegressor:
         return self.require_fitted().schema.feature_names
 
     @property
+    def symbols_(self) -> list[str]:
+        """Names of the symbols that members are told; none where they are told none."""
+        return self.require_fitted().schema.symbols
+
+    @property
     def label_names_(self) -> list[str]:
         """Names of the targets."""
         return self.require_fitted().schema.label_names
+
+    def forget_optimizer(self) -> None:
+        """Drop the nets' optimizer states, which only continual learning needs."""
+        for model in self.require_fitted().models:
+            if isinstance(model, SequenceEstimator):
+                model.forget_optimizer()
 
     def require_fitted(self) -> EnsembleFitted:
         """Return what a training left.
@@ -289,21 +318,22 @@ class EnsembleRegressor:
             members = {
                 one["name"]: one["settings"] | {"kind": one["kind"]} for one in state["members"]
             }
-            model = cls(members, window=state["window"], **state["settings"])
+            model = cls(members, window=read_window(state["window"]), **state["settings"])
             by_name = {member.name: member for member in model.members}
             trained = state["trained"]
-            schema = Schema(**state["schema"])
+            schema = read_schema(state["schema"])
             weighed = [Weighed.from_plain(part, len(trained)) for part in state["weighed"]]
             if not trained or len(weighed) != len(schema.label_names):
                 raise DataError(f"{len(trained)} members and weights of {len(weighed)} labels")
+            last_time = state["last_time"]
             model.fitted = EnsembleFitted(
                 [by_name[one["name"]] for one in trained],
-                [model_class(one["model"]).from_state(one["state"]) for one in trained],
+                [_read_member(one, model.window, schema) for one in trained],
                 weighed,
                 schema,
-                list(state["target_mean"]),
-                dict(state["failures"]),
-                state["last_time"],
+                read_numbers(state["target_mean"], len(weighed), "target_mean"),
+                {str(name): str(reason) for name, reason in state["failures"].items()},
+                None if last_time is None else read_whole(last_time, -(2**62), 2**62),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MismatchError(
@@ -330,7 +360,11 @@ class EnsembleRegressor:
         return forecast_folds(data, makers, config.label_period, config.folds, on_epoch)
 
     def _train(
-        self, data: Prepared, failures: dict[str, str], on_epoch: OnEpoch | None
+        self,
+        data: Prepared,
+        failures: dict[str, str],
+        on_epoch: OnEpoch | None,
+        former: EnsembleFitted | None,
     ) -> dict[int, Model]:
         """Train members that have not failed, by their numbers; note those that fail now."""
         models: dict[int, Model] = {}
@@ -338,7 +372,12 @@ class EnsembleRegressor:
             if member.name in failures:
                 continue
             try:
-                models[number] = self._make(number).fit_windows(data, on_epoch=on_epoch)
+                made = self._make(number)
+                begun = None if former is None else former.learned_by(member, data.schema)
+                if isinstance(made, SequenceEstimator | TabularRegressor) and begun is not None:
+                    models[number] = made.fit_windows(data, start_from=begun, on_epoch=on_epoch)
+                else:
+                    models[number] = made.fit_windows(data, on_epoch=on_epoch)
             except FATAL:
                 raise
             # A member that cannot be trained leaves its weight to the others.
@@ -389,3 +428,25 @@ class EnsembleRegressor:
             weights,
             spread,
         )
+
+
+def _read_member(one: Mapping[str, Any], window: int, schema: Schema) -> Model:
+    """Build a member from what a file holds, and check that it is of the ensemble's rows.
+
+    Raises:
+        DataError: It sees other rows, or tells of other labels.
+    """
+    if one["model"] == EnsembleRegressor.kind:
+        raise DataError(f"member {one['name']!r} is an ensemble")
+    model = model_class(one["model"]).from_state(one["state"])
+    fitted = model.fitted
+    own = fitted.schema
+    # A naive forecast sees no window.
+    sees = getattr(model, "window", getattr(fitted, "window", window))
+    if sees != window:
+        raise DataError(f"member {one['name']!r} does not see windows of {window} rows")
+    names = (own.feature_names, own.label_names, own.symbols)
+    if names != (schema.feature_names, schema.label_names, schema.symbols) or own.classes:
+        raise DataError(f"member {one['name']!r} is of other features or labels")
+    found: Model = model
+    return found

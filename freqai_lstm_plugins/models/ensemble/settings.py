@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_INTERVAL = 0.8
 # Names stand in columns of a host.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+# What hosts append to a label's name for columns of other things.
+_TAKEN = ("lower", "upper", "disagreement", "mean", "std")
 
 
 def _are_numbers(values: list[Any]) -> bool:
@@ -54,7 +56,8 @@ class EnsembleConfig:
         combine: `stack` weighs members by their out-of-fold errors, drawn towards equal weights;
             `mean` takes the plain mean; `dynamic` starts as `stack` and follows the errors of
             labels that become known; `confident` takes at each row the member whose interval is
-            narrowest.
+            narrowest; `best` takes the member of the least out-of-fold error alone, which the
+            others are compared with.
         folds: Out-of-fold parts over the last half of the windows; fewer where rows are few.
         label_period: Rows that a target looks ahead.
         interval: Share of the targets that the predicted interval is to hold, such as 0.8; null
@@ -71,7 +74,9 @@ class EnsembleConfig:
         symbol_embedding: Learned numbers that tell nets the symbol, where rows name one.
     """
 
-    combine: Literal["stack", "mean", "dynamic", "confident"] = setting("stack", "", lambda v: True)
+    combine: Literal["stack", "mean", "dynamic", "confident", "best"] = setting(
+        "stack", "", lambda v: True
+    )
     folds: int = setting(3, "an integer of at least 1", at_least(1))
     label_period: int = setting(0, "an integer of at least 0", at_least(0))
     interval: float | None = setting(
@@ -115,7 +120,15 @@ def read_members(given: Any) -> list[Member]:
         raise ConfigError(f"ensemble: members must be a section of models, not {given!r}.")
     if not given:
         raise ConfigError("ensemble: members is empty. Name at least one, such as lightgbm.")
-    return [_member(str(name), settings) for name, settings in given.items()]
+    members = [_member(str(name), settings) for name, settings in given.items()]
+    names = [member.name for member in members]
+    for name in names:
+        if name in _TAKEN or name.removeprefix("w_") in set(names) - {name}:
+            raise ConfigError(
+                f"ensemble: {name!r} cannot name a member: its column would bear the name of "
+                f"another one. Call it otherwise, such as {name}-1."
+            )
+    return members
 
 
 def _member(name: str, given: Any) -> Member:

@@ -12,6 +12,7 @@ from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.models.ensemble.combine import (
     Evidence,
     Follow,
+    best_weights,
     choose_follow,
     combine_points,
     effective_members,
@@ -24,6 +25,7 @@ from freqai_lstm_plugins.models.ensemble.combine import (
 from freqai_lstm_plugins.models.ensemble.out_of_fold import OutOfFold, require_apart, wanted_rows
 from freqai_lstm_plugins.models.ensemble.settings import DEFAULT_INTERVAL, EnsembleConfig
 from freqai_lstm_plugins.models.intervals import margin_of, rows_for
+from freqai_lstm_plugins.models.plain import read_number, read_numbers, read_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 # Share of the out-of-fold rows, at their end, that calibrate the interval and nothing else.
 CALIBRATION_SHARE = 0.3
+# What a sum of weights may differ from 1 by.
+TOLERATED_SUM = 1e-6
 
 
 @dataclass(frozen=True)
@@ -74,11 +78,36 @@ class Weighed:
         Raises:
             DataError: Its numbers are not of so many members.
         """
-        follow = None if part["follow"] is None else Follow(**part["follow"])
+        follow = None if part["follow"] is None else _read_follow(part["follow"])
         found = cls(**{**part, "follow": follow})
-        if len(found.weights) != n_members:
-            raise DataError(f"{len(found.weights)} weights for {n_members} members")
+        weights = read_numbers(found.weights, n_members, "weights")
+        if min(weights) < 0 or abs(sum(weights) - 1) > TOLERATED_SUM:
+            raise DataError(f"weights are {weights}, which are no shares of a whole")
+        if found.widenings is not None:
+            # A member without intervals has none to widen.
+            known = [0.0 if value != value else value for value in found.widenings]
+            read_numbers(known, n_members, "widenings")
+        if found.member_errors:
+            read_numbers(found.member_errors, n_members, "errors of members")
+        for value in (found.margin, found.mean_error, found.own_error, found.correlation):
+            if value is not None:
+                read_number(value)
+        read_whole(found.n_rows, 0, 2**62, "the number of out-of-fold rows")
+        # Infinity draws all the way to equal weights.
+        if found.penalty != float("inf"):
+            read_number(found.penalty, "the penalty")
+        read_number(found.effective_members, "the number of effective members")
         return found
+
+
+def _read_follow(value: Mapping[str, Any]) -> Follow:
+    found = Follow(**value)
+    for number in (found.rate, found.half_life, found.share, found.scale):
+        read_number(number, "a number by which weights follow losses")
+    read_whole(found.label_period, 0, 2**31, "label_period")
+    if found.rate < 0 or found.half_life <= 0 or found.scale <= 0 or not 0 < found.share < 1:
+        raise DataError("weights cannot follow losses by its numbers")
+    return found
 
 
 def weigh(
@@ -101,17 +130,17 @@ def weigh(
     found = found.part(np.asarray(np.isfinite(found.evidence.forecasts).all(axis=1)))
     learned, held = _halves(found, config)
     require_apart("the interval", learned.evidence.known_at, held.evidence.positions)
-    n_members = len(names)
-    if config.combine in ("stack", "dynamic") and not len(learned):
+    n_members, weighs = len(names), config.combine in ("stack", "dynamic", "best")
+    if weighs and not len(learned):
         logger.warning(
             "%s: too few rows to weigh members, so all count alike: %d windows would do.",
             label,
             wanted_rows(1, config.label_period),
         )
-    is_learned = config.combine in ("stack", "dynamic") and bool(len(learned))
+    is_learned = weighs and bool(len(learned))
     weights, penalty = equal_weights(n_members), float("inf")
     if is_learned:
-        weights, penalty = learn_weights(learned.evidence)
+        weights, penalty = _learned(learned.evidence, config.combine)
     follow = None
     if is_learned and config.combine == "dynamic":
         follow = choose_follow(
@@ -144,6 +173,13 @@ def weigh(
         weighed = replace(weighed, margin=_margin(label, held, weighed, config))
     _log(label, names, weighed)
     return weighed
+
+
+def _learned(evidence: Evidence, combine: str) -> tuple[FloatArray, float]:
+    """Return the weights of some evidence, and the penalty that was chosen for them."""
+    if combine == "best" and len(evidence):
+        return best_weights(evidence), 0.0
+    return learn_weights(evidence)
 
 
 def _halves(found: OutOfFold, config: EnsembleConfig) -> tuple[OutOfFold, OutOfFold]:
@@ -250,7 +286,8 @@ def _errors(found: Evidence, combine: str) -> tuple[list[float], float | None, f
     if combine == "confident" or len(numbers) < 2:
         return members, mean, None
     parts = [
-        (found.part(found.folds == n), learn_weights(found.before_fold(n))[0]) for n in numbers[1:]
+        (found.part(found.folds == n), _learned(found.before_fold(n), combine)[0])
+        for n in numbers[1:]
     ]
     total = sum(_error(part, weights) * len(part) for part, weights in parts)
     return members, mean, total / sum(len(part) for part, _ in parts)

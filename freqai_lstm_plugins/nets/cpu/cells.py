@@ -1,8 +1,9 @@
-"""One LSTM or GRU layer on the CPU by compiled steps, with the same equations as torch's.
+"""One LSTM or GRU layer on the CPU by steps of our own, with the same equations as torch's.
 
 torch's own layers spend about half of a training step beside the matrix products. Here all inputs
 are projected at once, inputs that need no gradient get none, and the steps are compiled
-(`kernels`). Results differ from torch's by round-off.
+(`kernels`). Without gradients they run by torch's operations (`steps`) as well. Results differ from
+those of torch's layers by round-off.
 
 Everything is time first: x (W, B, F), states (W, B, H). Weights are those of a torch layer. Gates
 are ordered as in torch: input, forget, cell, output for the LSTM, so G = 4H; reset, update, new for
@@ -11,18 +12,19 @@ the GRU, so G = 3H.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
+from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps, runs_compiled
+from freqai_lstm_plugins.nets.cpu.steps import gru_states, lstm_states
 from freqai_lstm_plugins.nets.cpu.threads import one_blas_thread
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from freqai_lstm_plugins.nets.cpu.memory import Memory
 
 
@@ -93,8 +95,9 @@ def _doubled(weight: Tensor, size: int) -> Tensor:
     return doubled
 
 
-def _call(kernel: Any, *arguments: Tensor | int) -> None:
+def _call(kernel: Any, *arguments: object) -> None:
     arrays = [
+        # Views, no copies, but for weights that are transposed: numba's products want C order.
         item.detach().contiguous().numpy() if isinstance(item, Tensor) else item
         for item in arguments
     ]
@@ -102,26 +105,15 @@ def _call(kernel: Any, *arguments: Tensor | int) -> None:
         kernel(*arrays)
 
 
-@dataclass(frozen=True)
-class Pays:
-    """From where on compiled steps take less time than torch's layers, measured on one thread.
-
-    Attributes:
-        learn_from: Windows of a batch, with gradients.
-        predict_from: Windows of a batch, without; none are enough where it is infinite.
-        rows_from: Features of rows that windows share, without gradients.
-    """
-
-    learn_from: float
-    predict_from: float
-    rows_from: float
-
-
 class RecurrentCell(ABC):
     """A cell's equations over a whole layer: what LSTM and GRU have in common."""
 
     name: ClassVar[str]
-    pays: ClassVar[Pays]
+    # Windows of a batch from which compiled steps and their gradients take less time than torch's.
+    learns_from: ClassVar[int]
+
+    # Fills the states as the compiled function does, round-off apart.
+    states_by_torch: ClassVar[Callable[..., None]]
 
     @classmethod
     def steps(cls, *, learn: bool) -> Any:
@@ -170,8 +162,12 @@ class RecurrentCell(ABC):
     ) -> Tensor:
         """Return the states (W, B, H) of inputs at `starts` (B,) and `stride` rows on each step."""
         states = memory.empty(n_steps, len(starts), weights.size, dtype=sums.dtype)
-        kernel = cls.steps(learn=False).states
-        _call(kernel, sums, starts, stride, *cls.for_state(weights), states)
+        by_state = cls.for_state(weights)
+        if runs_compiled(cls.name):
+            kernel = cls.steps(learn=False).states
+            _call(kernel, sums, starts, stride, *by_state, states)
+        else:
+            cls.states_by_torch(sums, starts, stride, *by_state, states)
         return states
 
     @classmethod
@@ -184,8 +180,8 @@ class LSTM(RecurrentCell):
     """Gates of input, forget, cell and output; both sums share a bias."""
 
     name = "lstm"
-    # torch has an LSTM of oneDNN's, which is fast as long as nothing is kept for gradients.
-    pays = Pays(learn_from=8, predict_from=math.inf, rows_from=64)
+    learns_from = 8
+    states_by_torch = staticmethod(lstm_states)
 
     @staticmethod
     def input_bias(weights: Weights) -> Tensor:
@@ -222,7 +218,8 @@ class GRU(RecurrentCell):
 
     name = "gru"
     # torch's GRU is a few operations a step: with gradients, a single window takes six times ours.
-    pays = Pays(learn_from=1, predict_from=1, rows_from=1)
+    learns_from = 1
+    states_by_torch = staticmethod(gru_states)
 
     @staticmethod
     def input_bias(weights: Weights) -> Tensor:

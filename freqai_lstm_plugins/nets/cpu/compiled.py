@@ -15,10 +15,21 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import torch
+
 logger = logging.getLogger(__name__)
 
 _lock = threading.RLock()
 _has_failed = False
+
+
+def runs_compiled(name: str, *, learn: bool = False) -> bool:
+    """Whether the calling thread runs the steps of a cell compiled.
+
+    They work on one core each. A thread whose torch may use several is better served by torch,
+    whose helpers would otherwise busy the other cores while they wait.
+    """
+    return torch.get_num_threads() == 1 and compiled_steps(name, learn=learn) is not None
 
 
 def compiled_steps(name: str, *, learn: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Runs torch's recurrent layers by compiled steps."""
+"""Runs torch's recurrent layers by steps of our own."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from freqai_lstm_plugins.nets.cpu.cells import cell_of, weights_of
-from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps
+from freqai_lstm_plugins.nets.cpu.cells import Cell, cell_of, weights_of
+from freqai_lstm_plugins.nets.cpu.compiled import compiled_steps, runs_compiled
 from freqai_lstm_plugins.nets.cpu.layers import (
     RecurrentLayers,
     all_states,
+    first_states,
     last_states_over_rows,
 )
+from freqai_lstm_plugins.nets.cpu.memory import Memory
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.data.windows import RowWindows
+
+# Windows of a batch from which our steps predict, where no rows are shared. torch's LSTM would be
+# up to a third faster on one core, but saved models would predict other numbers in the last bits.
+PREDICT_FROM = 64
 
 
 def has_cell(recurrent: nn.RNNBase) -> bool:
@@ -30,40 +36,38 @@ def knows_layers(recurrent: nn.RNNBase, *, learn: bool = False) -> bool:
     Layers of another kind, with projections, of two directions, without biases or with batches
     second are torch's alone, and so are accelerators and double precision.
     """
-    cell, is_single = cell_of(recurrent), recurrent.weight_hh_l0.dtype == torch.float32
-    if cell is None or not (is_single and has_cell(recurrent)):
-        return False
-    return compiled_steps(cell.name, learn=learn) is not None
+    cell = _single_cell(recurrent)
+    return cell is not None and compiled_steps(cell.name, learn=learn) is not None
+
+
+def _single_cell(recurrent: nn.RNNBase) -> Cell | None:
+    is_single = recurrent.weight_hh_l0.dtype == torch.float32
+    return cell_of(recurrent) if is_single and has_cell(recurrent) else None
 
 
 def serves_windows(recurrent: nn.RNNBase, n_windows: int) -> bool:
-    """Whether compiled steps run so many windows in less time than torch, where the caller stands.
+    """Whether our steps run so many windows where the caller stands.
 
-    With gradients or without, as the caller's torch and the layers' mode are set.
+    With gradients or without, as the caller's torch and the layers' mode are set. With gradients
+    that is where they take less time than torch; without, where they ever did (see `PREDICT_FROM`).
     """
-    learn, cell = _learns(recurrent), cell_of(recurrent)
-    if cell is None or n_windows < (cell.pays.learn_from if learn else cell.pays.predict_from):
+    cell = _single_cell(recurrent)
+    if cell is None:
         return False
-    return _runs_here(recurrent, learn)
+    if _learns(recurrent):
+        return n_windows >= cell.learns_from and runs_compiled(cell.name, learn=True)
+    return n_windows >= PREDICT_FROM
 
 
 def serves_rows(recurrent: nn.RNNBase) -> bool:
-    """Whether compiled steps run windows that share rows in less time than torch; as above."""
-    learn, cell = _learns(recurrent), cell_of(recurrent)
-    if cell is None or not (learn or recurrent.input_size >= cell.pays.rows_from):
-        return False
-    return _runs_here(recurrent, learn)
+    """Whether our steps run windows that share rows; as above."""
+    cell = _single_cell(recurrent)
+    return cell is not None and (not _learns(recurrent) or runs_compiled(cell.name, learn=True))
 
 
 def _learns(recurrent: nn.RNNBase) -> bool:
     # What drops, as in a training, runs as with gradients, even where nobody asks for any.
     return torch.is_grad_enabled() or recurrent.training
-
-
-def _runs_here(recurrent: nn.RNNBase, learn: bool) -> bool:
-    # Compiled steps work on one core each. A thread whose torch may use several is better served by
-    # torch's own layers, whose helpers would otherwise busy the other cores while they wait.
-    return torch.get_num_threads() == 1 and knows_layers(recurrent, learn=learn)
 
 
 def run_layers(
@@ -90,6 +94,22 @@ def run_layers(
 
 def last_states(recurrent: nn.RNNBase, windows: RowWindows) -> Tensor:
     """Return the last layer's last states (B, H) of windows that share rows, without gradients."""
-    cell = cell_of(recurrent)
+    cell, layers = cell_of(recurrent), weights_of(recurrent)
     assert cell is not None, "torch's layers are of another kind"
-    return last_states_over_rows(cell, windows, weights_of(recurrent))
+    if runs_compiled(cell.name):
+        return last_states_over_rows(cell, windows, layers)
+    # Only the first layer has anything to share.
+    states = first_states(cell, windows, layers[0], Memory())
+    for number in range(1, recurrent.num_layers):
+        states = torch_layer(recurrent, number, states)
+    return states[-1]
+
+
+def torch_layer(recurrent: nn.RNNBase, number: int, states: Tensor) -> Tensor:
+    """Run one of torch's layers, without dropout, over states (W, B, F): (W, B, H)."""
+    weights = list(weights_of(recurrent)[number])
+    start = states.new_zeros(1, states.shape[1], recurrent.hidden_size)
+    options = (weights, True, 1, 0.0, recurrent.training, False, False)
+    if isinstance(recurrent, nn.LSTM):
+        return torch.lstm(states, (start, start), *options)[0]
+    return torch.gru(states, start, *options)[0]

@@ -1,4 +1,4 @@
-"""Stacked LSTM and GRU layers by compiled steps, in parts of a batch that run beside each other.
+"""Stacked LSTM and GRU layers by steps of our own, in parts of a batch that run beside each other.
 
 Everything is time first: states (W, B, H). See `cells` for weights and gates.
 """
@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from freqai_lstm_plugins.data.arrays import chunks
 from freqai_lstm_plugins.data.windows import RowWindows
 from freqai_lstm_plugins.nets.cpu.cells import Cell, StepTape, SumGradients, Weights
+from freqai_lstm_plugins.nets.cpu.compiled import runs_compiled
 from freqai_lstm_plugins.nets.cpu.memory import Memory, current_memory
 from freqai_lstm_plugins.nets.cpu.threads import in_threads, n_workers
 
@@ -72,6 +73,7 @@ class RecurrentLayers(torch.autograd.Function):
         """Run all layers."""
         layers, memory = _by_layer(weights), current_memory()
         batch = x.shape[0]
+        # Windows do not know each other, so any cut gives the same states.
         parts = list(chunks(batch, max(-(-batch // n_workers()), SMALLEST_PART)))
         tapes = in_threads(lambda part: _run_part(cell, x, part, masks, layers, memory), parts)
         ctx.cell, ctx.parts, ctx.memory, ctx.tapes = cell, parts, memory, tapes
@@ -103,6 +105,7 @@ class RecurrentLayers(torch.autograd.Function):
         by_part = [grad.transpose(0, 1) for grad, _ in every if grad is not None]
         grad_x = torch.cat(by_part) if needs_x else None
         memory.give_back()
+        # Always in the order of the parts, so that round-off does not depend on who was first.
         totals = [grad for layer in every[0][1] for grad in layer]
         for _, found in every[1:]:
             for total, grad in zip(totals, (g for layer in found for g in layer), strict=True):
@@ -132,6 +135,7 @@ def _run_part(
             sums = _each_step(sums, places, memory)
         states, tape = cell.forward(sums.view(x.shape[1], -1, sums.shape[1]), weights, memory)
         tapes.append(LayerTape(inputs, states, tape))
+        # (W, B, H) as (W B, H): the layer above sums all steps in one product.
         inputs = states.flatten(0, 1)
     return PartTape(places, tapes)
 
@@ -197,6 +201,7 @@ def _weight_gradients(tape: LayerTape, by_row: Tensor, sums: SumGradients) -> We
     grad_hh = sums.by_state[1:].flatten(0, 1).t() @ tape.states[:-1].flatten(0, 1)
     flat_state, grad_bias = sums.by_state.flatten(0, 1), by_row.sum(0)
     is_same = flat_state.data_ptr() == by_row.data_ptr()
+    # An LSTM's sums share one gradient, but torch wants a tensor for each bias.
     bias_hh = grad_bias.clone() if is_same else flat_state.sum(0)
     return Weights(by_row.t() @ tape.inputs, grad_hh, grad_bias, bias_hh)
 
@@ -205,11 +210,21 @@ def all_states(cell: Cell, x: Tensor, layers: Sequence[Weights]) -> Tensor:
     """Run stacked layers and keep nothing for gradients: x (B, W, F) -> states (W, B, H)."""
     batch, n_steps, _ = x.shape
     found = x.new_empty(n_steps, batch, layers[-1].size)
-    for block in _blocks(batch, n_steps, layers):
+    # torch shares each product among its threads: cut into blocks, it would have other round-off.
+    is_cut = runs_compiled(cell.name)
+    for block in _blocks(batch, n_steps, layers) if is_cut else (slice(None),):
         memory = current_memory().borrow()
         found[:, block] = _run_layers(cell, x[block].transpose(0, 1), layers, memory)
         memory.give_back()
     return found
+
+
+def first_states(cell: Cell, windows: RowWindows, weights: Weights, memory: Memory) -> Tensor:
+    """Run the first layer over windows, each of whose rows is projected once: (W, B, H)."""
+    rows, ends, window = windows
+    first = int(ends.min()) - window + 1
+    sums = cell.project(rows[first : int(ends.max()) + 1], weights, memory)
+    return cell.states(sums, ends - (first + window - 1), 1, weights, window, memory)
 
 
 def last_states_over_rows(cell: Cell, windows: RowWindows, layers: Sequence[Weights]) -> Tensor:
@@ -222,10 +237,7 @@ def last_states_over_rows(cell: Cell, windows: RowWindows, layers: Sequence[Weig
     found = rows.new_empty(len(ends), layers[-1].size)
     for block in _blocks(len(ends), window, layers):
         memory = current_memory().borrow()
-        first = int(ends[block].min()) - window + 1
-        sums = cell.project(rows[first : int(ends[block].max()) + 1], layers[0], memory)
-        starts = ends[block] - (first + window - 1)
-        states = cell.states(sums, starts, 1, layers[0], window, memory)
+        states = first_states(cell, RowWindows(rows, ends[block], window), layers[0], memory)
         found[block] = _run_layers(cell, states, layers[1:], memory)[-1]
         memory.give_back()
     return found

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from freqtrade.enums import RunMode
 
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.host import make_model
-from tests.freqai.walk import PER_DAY, SETTINGS, TIMEFRAME, SmallStrategy
+from tests.freqai.walk import PER_DAY, SETTINGS, TIMEFRAME, Provider, SmallStrategy
 
 PAIRS = ("ADA/USDT", "BTC/USDT", "ETH/USDT")
 PANEL = "freqai__model_training_parameters__panel"
@@ -20,22 +19,6 @@ TRAIN_DAYS = 2
 
 def make_market(days: int = 4, pairs: tuple[str, ...] = PAIRS, seed: int = 7) -> dict[str, Any]:
     return synthetic_market(pairs, TIMEFRAME, days * PER_DAY, seed=seed)
-
-
-class Provider:
-    """Has the candles of all pairs, as freqtrade's own in a backtest."""
-
-    runmode = RunMode.BACKTEST
-
-    def __init__(self, market: Mapping[str, pd.DataFrame], whitelist: Iterable[str]) -> None:
-        self.market = market
-        self.whitelist = list(whitelist)
-
-    def current_whitelist(self) -> list[str]:
-        return list(self.whitelist)
-
-    def get_pair_dataframe(self, pair: str, timeframe: str) -> pd.DataFrame:
-        return self.market[pair].copy() if pair in self.market else pd.DataFrame()
 
 
 def panel_model(folder: Path, market: Mapping[str, pd.DataFrame], **changes: Any) -> Any:
@@ -50,8 +33,7 @@ def panel_model(folder: Path, market: Mapping[str, pd.DataFrame], **changes: Any
         "exchange__pair_whitelist": list(market),
         PANEL: {},
     }
-    model = make_model(folder, live=False, **{**settings, **changes})
-    return model
+    return make_model(folder, live=False, **{**settings, **changes})
 
 
 def run_pairs(

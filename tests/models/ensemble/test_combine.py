@@ -8,6 +8,7 @@ import pytest
 from freqai_lstm_plugins.models.ensemble.combine import (
     Evidence,
     Follow,
+    best_weights,
     choose_follow,
     choose_penalty,
     combine_points,
@@ -197,6 +198,13 @@ def test_each_series_of_a_panel_is_followed_by_itself():
     assert all((np.diff(part.positions) == 1).all() for part in parts)
     # The better member is another one in each series, which together look like none.
     assert choose_follow(both, np.full(2, 0.5), 3).rate > 0
+
+
+def test_the_best_member_alone_is_the_one_of_the_least_error():
+    np.testing.assert_array_equal(best_weights(noisy([2, 1, 4])), [0, 1, 0])
+    same = noisy([1.0])
+    twins = evidence(np.repeat(same.forecasts, 2, axis=1), same.targets)
+    np.testing.assert_array_equal(best_weights(twins), [1, 0])
 
 
 # following losses

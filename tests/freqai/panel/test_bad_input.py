@@ -1,0 +1,146 @@
+"""What cannot be trained as one net for all pairs: a clear line each, or what is done instead."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from freqtrade.exceptions import OperationalException
+
+from freqai_lstm_plugins.freqai.panel import joining
+from tests.freqai.host import make_model
+from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market
+from tests.freqai.walk import PER_DAY
+
+ADA, BTC, ETH = PAIRS
+FIRST = 2 * PER_DAY
+
+NET = """
+from torch import nn
+
+from freqai_lstm_plugins.freqai import SequenceRegressorModel
+
+
+class Net(nn.Module):
+    def __init__(self, n_features, n_outputs):
+        super().__init__()
+        self.out = nn.Linear(n_features, n_outputs)
+
+    def forward(self, x):
+        return self.out(x[:, -1])
+
+
+class MyNet(SequenceRegressorModel):
+    def build_net(self, n_features, n_outputs):
+        return Net({n_features}, n_outputs)
+"""
+
+
+@pytest.fixture(scope="module")
+def market():
+    market = make_market(days=3)
+    return {pair: frame.reset_index(drop=True) for pair, frame in market.items()}
+
+
+@pytest.mark.parametrize(
+    ("panel", "message"),
+    [
+        ({"pair": [BTC]}, r"model_training_parameters.panel: unknown setting 'pair'.*'pairs'"),
+        ({"pairs": "all"}, r"panel: pairs must be 'whitelist' or a list"),
+        ({"pairs": []}, r"panel: pairs must be 'whitelist' or a list"),
+        ({"balance": "rows"}, r"panel: balance must be one of candles, pairs, not 'rows'"),
+        ({"symbol_embedding": -1}, r"symbol_embedding must be an integer of at least 0"),
+        ({"pairs": [BTC, "ETH/EUR"]}, r"BTC/USDT and ETH/EUR are in different quote currencies"),
+        ("whitelist", r"panel must be a dictionary of settings"),
+    ],
+)
+def test_a_wrong_setting_is_refused_at_the_start(tmp_path, panel, message):
+    with pytest.raises(OperationalException, match=message):
+        make_model(tmp_path, **{PANEL: panel})
+
+
+def test_principal_components_are_refused_at_the_start(tmp_path):
+    key = "freqai__feature_parameters__principal_component_analysis"
+    with pytest.raises(OperationalException, match="makes columns of their own for each pair"):
+        make_model(tmp_path, **{PANEL: {}, key: True})
+
+
+def test_an_ensemble_is_not_told_the_pair(tmp_path):
+    changes = {
+        "freqaimodel": "LeaEnsembleRegressor",
+        "freqai__model_training_parameters__model_kwargs": {"members": {"ridge": {}}},
+        PANEL: {"symbol_embedding": 2},
+    }
+    with pytest.raises(OperationalException, match="members of an ensemble are not told the pair"):
+        make_model(tmp_path, **changes)
+
+
+def test_a_panel_of_one_pair_is_trained_and_said_to_be_one(tmp_path, market, caplog):
+    predicted, _ = backtest_pairs(tmp_path, {BTC: market[BTC]})
+    assert predicted[BTC]["do_predict"].iloc[FIRST:].all()
+    assert "The panel is BTC/USDT alone" in caplog.text
+
+
+def test_pairs_that_share_no_time_train_on_those_before_the_cut(tmp_path, market, caplog):
+    apart = {
+        ADA: market[ADA].iloc[: FIRST - 60],
+        BTC: market[BTC].iloc[FIRST - 30 :].reset_index(drop=True),
+    }
+    predicted, _ = backtest_pairs(tmp_path, apart, pairs=[BTC])
+    assert "BTC/USDT is left out of this training" in caplog.text
+    assert predicted[BTC]["do_predict"].iloc[30:].all()
+
+
+def test_a_whitelist_of_two_quote_currencies_is_refused(tmp_path, market):
+    with pytest.raises(OperationalException, match="different quote currencies"):
+        backtest_pairs(tmp_path, {BTC: market[BTC], "ETH/EUR": market[ETH]})
+
+
+def test_a_pair_with_a_constant_label_gets_no_forecast_and_stops_no_other(tmp_path, market, caplog):
+    still = market[ADA].copy()
+    still[["open", "low", "close"]] = 1.0
+    still["high"] = 1.0 + np.arange(len(still)) % 7 / 100
+    predicted, _ = backtest_pairs(tmp_path, {**market, ADA: still})
+    assert "the label '&-return' of ADA/USDT is the same at all" in caplog.text
+    assert not predicted[ADA]["do_predict"].any()
+    for pair in (BTC, ETH):
+        assert predicted[pair]["do_predict"].iloc[FIRST:].all()
+
+
+def test_a_feature_that_is_constant_for_one_pair_stays_a_column(tmp_path, market):
+    quiet = market[ADA].assign(volume=5.0)
+    predicted, _ = backtest_pairs(tmp_path, {**market, ADA: quiet})
+    for pair in PAIRS:
+        assert predicted[pair]["do_predict"].iloc[FIRST:].all()
+
+
+@pytest.mark.parametrize(("width", "is_taken"), [("n_features", True), ("3", False)])
+def test_a_net_of_ones_own_needs_room_for_the_embedding(tmp_path, market, width, is_taken):
+    folder = tmp_path / "freqaimodels"
+    folder.mkdir()
+    (folder / "MyNet.py").write_text(NET.replace("{n_features}", width))
+    changes = {
+        "freqaimodel": "MyNet",
+        "freqaimodel_path": str(folder),
+        "freqai__model_training_parameters__model_kwargs": {},
+        PANEL: {"symbol_embedding": 2},
+    }
+    if is_taken:
+        predicted, _ = backtest_pairs(tmp_path, market, **changes)
+        assert predicted[ETH]["do_predict"].iloc[FIRST:].all()
+        return
+    with pytest.raises(OperationalException, match=r"build_net gets n_features = 5, 3 features"):
+        backtest_pairs(tmp_path, market, **changes)
+
+
+def test_more_rows_than_memory_end_no_backtest_and_are_counted(
+    tmp_path, market, caplog, monkeypatch
+):
+    class Small:
+        available = 1000
+
+    monkeypatch.setattr(joining.psutil, "virtual_memory", Small)
+    predicted, _ = backtest_pairs(tmp_path, market)
+    assert re.search(r"3 pairs have [\d,]+ rows of 3 numbers, which take \d+ MB", caplog.text)
+    assert not any(found["do_predict"].any() for found in predicted.values())
