@@ -199,7 +199,8 @@ def table(folder: Path, label: pd.Series, seeds: int) -> list[str]:
             cells = [name, side, *(_span(one[kind]) for one in found for kind in ("mean", "ratio"))]
             # A boosting's trees are no epochs: all of them count as one.
             rounds = [cost["rounds"] if name in NETS else 1 for cost in costs]
-            seconds = np.median([cost["seconds"] / n for cost, n in zip(costs, rounds, strict=True)])
+            each = zip(costs, rounds, strict=True)
+            seconds = np.median([cost["seconds"] / n for cost, n in each])
             memory = np.median([cost["bytes"] for cost in costs]) / 2**20
             measured.append(f"| {' | '.join(cells)} | {seconds:.3g} | {memory:,.0f} MiB |")
         shared = by_side[OURS].index.intersection(by_side[THEIRS].index)

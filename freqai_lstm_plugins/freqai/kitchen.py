@@ -134,8 +134,8 @@ class SequenceDataKitchen(FreqaiDataKitchen):
 
     def forget_frames(self) -> None:
         """Drop the frames of a training, which nothing reads again once its windows are made."""
-        self.data_dictionary = {}
-        self.labelled = self.train_dates = pd.DataFrame()
+        self.data_dictionary: dict[str, Any] = {}
+        self.labelled, self.train_dates = pd.DataFrame(), pd.Series()
         # A column of the whole training frame.
         self.data.pop("filter_drop_index_training", None)
 
