@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from freqai_lstm_plugins.data.candles import find_files
+from freqai_lstm_plugins.errors import DataError
+
 # Named by the caller alone: a folder found by itself would make figures depend on the machine.
 CANDLES = Path(os.environ.get("FREQAI_LSTM_CANDLES") or "no folder is named")
 HORIZON = 12
@@ -19,8 +22,11 @@ IN_VOLATILITIES = "return in volatilities"
 
 def find(timeframe: str, count: int) -> dict[str, Path]:
     """Return the files of at most `count` pairs, by the pairs' names."""
-    paths = sorted(CANDLES.glob(f"*-{timeframe}.feather"))[:count]
-    return {path.name.split("-")[0]: path for path in paths}
+    try:
+        files = find_files(CANDLES, timeframe=timeframe)
+    except DataError:  # There is no folder, or nothing of this timeframe in it.
+        return {}
+    return {file.symbol: file.path for file in files[:count]}
 
 
 def missing(timeframe: str) -> str:

@@ -16,6 +16,7 @@ from benchmarks.candles import HORIZON, features_and_labels, walk_forward
 from benchmarks.measure import Row, Spread
 from benchmarks.sizes import CoverageSize, Size
 from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.data.candles import read_candles
 
 Array = npt.NDArray[np.float64]
 
@@ -101,7 +102,7 @@ def _walks(row: Row, size: Size) -> Iterator[Walk]:
 
 
 def _walk(paths: dict[str, Path], timeframe: str, interval: float, size: Size) -> Walk:
-    tests = [_tested(pd.read_feather(path), timeframe, interval, size) for path in paths.values()]
+    tests = [_tested(read_candles(path), timeframe, interval, size) for path in paths.values()]
     found = {kind: np.stack([test[kind] for test in tests]) for kind in KINDS}
     return Walk(timeframe, interval, list(paths), [candles.RETURN, candles.IN_VOLATILITIES], found)
 

@@ -10,6 +10,7 @@ from benchmarks.candles import HORIZON, IN_VOLATILITIES, features_and_labels, wa
 from benchmarks.measure import Row, Spread
 from benchmarks.sizes import Size
 from freqai_lstm_plugins import SequenceRegressor
+from freqai_lstm_plugins.data.candles import read_candles
 
 WAYS = ("exact", "dense")
 
@@ -31,7 +32,7 @@ def supervision(size: Size) -> Row:
     if not paths:
         row.notes.append(candles.missing("1h"))
         return row
-    found = {pair: _walk(pd.read_feather(path), size) for pair, path in paths.items()}
+    found = {pair: _walk(read_candles(path), size) for pair, path in paths.items()}
     row.notes.append(_table(found))
     difference = np.concatenate(
         [(cells["dense"] - cells["exact"]).mean(axis=1) for cells in found.values()]

@@ -57,8 +57,20 @@ def closest(name: object, known: Iterable[str]) -> str:
     >>> closest("lightgmb", ["lightgbm", "xgboost"])
     " Did you mean 'lightgbm'?"
     """
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    meant = nearest(name, known)
+    return "" if meant is None else f" Did you mean {meant!r}?"
+
+
+def nearest(name: object, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return the known name that is most like one that may be misspelt, or None.
+
+    Args:
+        name: What was given.
+        known: Names that it may have been meant for.
+        likeness: Least share of letters in common, from 0 to 1; high where names that nobody knows
+            are allowed too.
+    """
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1, likeness)), None)
 
 
 def separated(text: str) -> list[str]:

@@ -250,7 +250,7 @@ def a_market(tmp_path, monkeypatch):
 
 def test_forecasts_on_candles_are_compared_by_pair(a_market):
     row = ROWS["supervision"](TINY)
-    assert "| A_USDT |" in row.notes[0]
+    assert "| A/USDT |" in row.notes[0]
     assert "over 4 pairs and folds" in row.notes[1]
 
 
@@ -260,8 +260,8 @@ def test_coverage_is_shown_in_all_and_by_pair(a_market):
     # Two timeframes, two labels, three intervals.
     assert len(summary.splitlines()) == 2 + 2 * 2 * 3
     assert "standard error over 2 folds" in errors
-    assert "| B_USDT | return |" in hourly
-    assert "| B_USDT |" not in quick
+    assert "| B/USDT | return |" in hourly
+    assert "| B/USDT |" not in quick
     for _, spread, _ in row.absolute:
         assert 0 <= spread.low <= spread.median <= spread.high <= 1
     assert "nan" not in "".join(row.notes)

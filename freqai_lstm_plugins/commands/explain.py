@@ -16,6 +16,7 @@ from freqai_lstm_plugins.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.explanations.explanation import Explanation
+    from freqai_lstm_plugins.freqai.explain import ExplainedFile
 
 
 def explain(
@@ -83,6 +84,12 @@ def explain(
             max_windows=candles,
         )
         write_results(explained, top, out_file, csv)
+    _show(explained, top)
+    out.print(f"picture: {out_file}" + (f", table: {csv}" if csv else ""))
+
+
+def _show(explained: ExplainedFile, top: int) -> None:
+    """Print the `top` features, and how well they account for the answer."""
     explanation = explained.explanation
     table = _explanation_table(explanation, explained.title, top)
     # Wider than a narrow terminal rather than cut.
@@ -92,7 +99,6 @@ def explain(
         f"In the mean the features move the answer by {explanation.moved:.3g} "
         f"({explanation.unit}), of which the attributions miss {explanation.gap:.2g}."
     )
-    out.print(f"picture: {out_file}" + (f", table: {csv}" if csv else ""))
 
 
 def _explanation_table(explanation: Explanation, title: str, top: int) -> Table:

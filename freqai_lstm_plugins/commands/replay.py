@@ -45,6 +45,7 @@ def replay(
 
     freqtrade trade --config user_data/config-lea.json --config replay.json
     """
+    from freqai_lstm_plugins.data.timeframes import timeframe_ms
     from freqai_lstm_plugins.replay import (
         ReplayExchange,
         read_candles,
@@ -52,7 +53,6 @@ def replay(
         synthetic_market,
         write_overlay,
     )
-    from freqai_lstm_plugins.replay.market import timeframe_ms
 
     names = None if pairs is None else separated(pairs)
     if datadir is None:

@@ -10,7 +10,6 @@ symbol `FPT`).
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections import Counter
@@ -22,10 +21,13 @@ import pandas as pd
 from pandas.api import types
 
 from freqai_lstm_plugins.errors import DataError, MissingExtraError
+from freqai_lstm_plugins.names import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
 
 Candles: TypeAlias = pd.DataFrame
 
@@ -53,6 +55,24 @@ class CandleFile:
     symbol: str
     timeframe: str | None
     path: Path
+
+
+def open_times(candles: Candles) -> IntArray:
+    """Give the candles' open times in milliseconds since the epoch, (N,)."""
+    dates = candles["date"].dt.tz_convert("UTC").dt.as_unit("ms")
+    return np.asarray(dates.astype("int64"), dtype=np.int64)
+
+
+def candle_rows(candles: Candles) -> FloatArray:
+    """Give open, high, low, close and volume as (N, 5)."""
+    return candles[[*PRICES, "volume"]].to_numpy(dtype=np.float64)
+
+
+def make_candles(times: IntArray, rows: FloatArray) -> Candles:
+    """Build candles from open times in milliseconds (N,) and rows (N, 5)."""
+    candles = pd.DataFrame(rows, columns=[*PRICES, "volume"])
+    candles.insert(0, "date", pd.to_datetime(times, unit="ms", utc=True).as_unit("ms"))
+    return candles
 
 
 def file_stem(symbol: str) -> str:
@@ -154,8 +174,8 @@ def _named(symbol: str, by_stem: Mapping[str, CandleFile], folder: Path) -> Cand
     if file is not None:
         return file
     known = [file.symbol for file in by_stem.values()]
-    close = difflib.get_close_matches(symbol, known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]}?" if close else f"it holds {', '.join(known)}."
+    meant = nearest(symbol, known)
+    hint = f"it holds {', '.join(known)}." if meant is None else f"did you mean {meant}?"
     raise DataError(f"{folder} has no candles of {symbol}: {hint}")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.features.candles import Candles, Step, closest, read_candles
+from freqai_lstm_plugins.features.candles import Candles, Step, read_candles
 from freqai_lstm_plugins.features.rolling import (
     Array,
     is_flat,
@@ -27,6 +27,7 @@ from freqai_lstm_plugins.features.rolling import (
     shift,
 )
 from freqai_lstm_plugins.features.table import Missing, require_missing, to_table
+from freqai_lstm_plugins.names import closest
 
 if TYPE_CHECKING:
     import pandas as pd

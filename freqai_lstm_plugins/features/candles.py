@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,7 @@ import pandas as pd
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.features.rolling import Array, shift
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from freqai_lstm_plugins.names import closest
 
 PRICES = ("open", "high", "low", "close")
 COLUMNS = (*PRICES, "volume")
@@ -132,12 +129,6 @@ def read_candles(
         partial=partial,
         rows=rows,
     )
-
-
-def closest(name: object, known: Iterable[str]) -> str:
-    """Return a hint at the name that was meant, or nothing."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def finite(values: Array) -> Array:

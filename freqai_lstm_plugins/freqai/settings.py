@@ -108,6 +108,7 @@ def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
     refuse_impossible(freqai)
     _refuse_way_out(Path(config["user_data_dir"]), str(freqai.get("identifier") or ""))
     given = freqai.get("model_training_parameters") or {}
+    # freqtrade goes on using its config: nothing in it may be popped.
     train_keys = dict(given)
     panel = train_keys.pop("panel", None)
     sections = {name: train_keys.pop(name, None) or {} for name in SECTIONS}
@@ -116,6 +117,7 @@ def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
             raise ConfigError(f"{WHERE}.{name} must be a dictionary, not {section!r}.")
     known = field_names(TrainConfig)
     for key in train_keys:
+        # Other names of settings of ours: `parse_train_settings` translates them.
         if key not in known and key not in ("n_epochs", "early_stopping_patience"):
             raise unknown_key_error(key, [*known, *SECTIONS, "panel"], WHERE)
     train = parse_train_settings(
@@ -123,6 +125,7 @@ def read_settings(config: Mapping[str, Any], net: str | None) -> ModelSettings:
     )
     _refuse_uncalibrated(freqai, train)
     model_kwargs = dict(sections["model_kwargs"])
+    # Of a user's own net only the user's file knows which arguments it takes.
     if net is not None:
         shape = parse_settings(net_class(net).config, model_kwargs, f"{WHERE}.model_kwargs")
         model_kwargs = dataclasses.asdict(shape)
@@ -149,6 +152,7 @@ def _read_panel(given: Any) -> PanelConfig | None:
     """
     if given is None or given is False:
         return None
+    # true asks for all defaults.
     found = parse_settings(PanelConfig, {} if given is True else given, PANEL)
     refuse_other_quotes([] if found.is_whitelist else found.pairs)
     return found
@@ -175,6 +179,7 @@ def read_window(config: Mapping[str, Any]) -> int:
     freqtrade fills a missing `conv_width` with 1 before models see the config, so the config as
     the user wrote it decides.
     """
+    # Only a config that freqtrade has read holds the original.
     written = (config.get("original_config") or config).get("freqai", {})
     value = config["freqai"].get("conv_width") if "conv_width" in written else DEFAULT_WINDOW
     return parse_window(value, "freqai.conv_width")
@@ -201,6 +206,7 @@ def refuse_impossible(freqai: Mapping[str, Any]) -> None:
 
 
 def _refuse_uncalibrated(freqai: Mapping[str, Any], train: TrainConfig) -> None:
+    # 0.1 is what FreqAI splits off by itself.
     is_split = freqai.get("data_split_parameters", {}).get("test_size", 0.1) != 0
     if train.interval is not None and not is_split:
         raise ConfigError(
@@ -210,6 +216,7 @@ def _refuse_uncalibrated(freqai: Mapping[str, Any], train: TrainConfig) -> None:
 
 
 def _refuse_way_out(user_dir: Path, identifier: str) -> None:
+    # FreqAI writes below this folder, and deletes old models by itself.
     models = (user_dir / "models").resolve()
     if not (models / identifier).resolve().is_relative_to(models):
         raise ConfigError(
@@ -220,6 +227,7 @@ def _refuse_way_out(user_dir: Path, identifier: str) -> None:
 
 def _merged(outer: Mapping[str, Any], inner: Mapping[str, Any]) -> dict[str, Any]:
     for key in outer.keys() & inner.keys():
+        # Said twice alike is harmless; else nobody knows which is meant.
         if outer[key] != inner[key]:
             raise ConfigError(
                 f"{WHERE}: {key} = {outer[key]!r}, but trainer_kwargs has {key} = {inner[key]!r}. "

@@ -53,6 +53,7 @@ def full_windows(
     """
     if filled_candles == "break":
         usable = usable & ~_is_filled(frame)
+    # By time and not by position: the exchange may have left candles out.
     step = np.timedelta64(timeframe_to_seconds(timeframe), "s")
     times = frame["date"].to_numpy(dtype="datetime64[ns]")
     return window_ends(usable, window, consecutive_in_time(times, step))
@@ -109,24 +110,16 @@ def prepare_training(
     Raises:
         DataError: No row, or no window, is left to train on, or a feature holds no numbers.
     """
+    # From here on a label of the index is a candle's position, through all of FreqAI's steps.
     frame = unfiltered_df.reset_index(drop=True)
     refuse_unusable_features(frame, features, dk.pair)
     frame = frame.assign(**label_numbers(frame, dk))
-    known, labels = dk.filter_features(frame, features, dk.label_list, training_filter=True)
-    if known.empty:
-        raise DataError(_nothing_left_message(frame, features, dk))
-    data = dk.make_train_test_datasets(known, labels)
-    _purge(data, label_period, frame["date"], cut)
-    if data["train_features"].empty:
-        raise DataError(
-            f"{dk.pair}: no training row is left once the last label_period_candles = "
-            f"{label_period} rows before the test split are taken out. Lengthen "
-            f"train_period_days, or lower data_split_parameters.test_size."
-        )
+    data = _split(frame, features, dk, label_period, cut)
     if fits_labels:
         dk.fit_labels()
     dk.feature_pipeline, dk.label_pipeline = feature_pipeline, label_pipeline
     rows, targets, weights = _fit_pipelines(frame, features, dk, seed)
+    # (N,) also candles that are no target: outliers, purged and unlabelled ones are context.
     usable = finite_rows(rows)
     ends = has_window(frame, usable)
     tensor = torch.from_numpy(rows)
@@ -146,6 +139,32 @@ def prepare_training(
     }
 
 
+def _split(
+    frame: pd.DataFrame,
+    features: list[str],
+    dk: FreqaiDataKitchen,
+    label_period: int,
+    cut: pd.Timestamp | None,
+) -> dict[str, Any]:
+    """Return FreqAI's dictionary of training and test rows, those with features and labels.
+
+    Raises:
+        DataError: No training row is left.
+    """
+    known, labels = dk.filter_features(frame, features, dk.label_list, training_filter=True)
+    if known.empty:
+        raise DataError(_nothing_left_message(frame, features, dk))
+    data = dk.make_train_test_datasets(known, labels)
+    _purge(data, label_period, frame["date"], cut)
+    if data["train_features"].empty:
+        raise DataError(
+            f"{dk.pair}: no training row is left once the last label_period_candles = "
+            f"{label_period} rows before the test split are taken out. Lengthen "
+            f"train_period_days, or lower data_split_parameters.test_size."
+        )
+    return data
+
+
 def _purge(
     data: dict[str, Any], label_period: int, dates: pd.Series, cut: pd.Timestamp | None
 ) -> None:
@@ -157,6 +176,7 @@ def _purge(
     if data["test_features"].empty and cut is None:
         return
     parts = {name: np.asarray(data[f"{name}_features"].index) for name in _PARTS}
+    # `reverse_train_test_order` puts the test part first.
     first, second = sorted(parts, key=lambda name: parts[name][0] if len(parts[name]) else np.inf)
     masks = {name: np.zeros(len(dates), dtype=bool) for name in _PARTS}
     for name, positions in parts.items():
@@ -194,6 +214,7 @@ def _fit_pipelines(
         rows = np.full((len(frame), data["train_features"].shape[1]), np.nan, dtype=np.float32)
         for positions, values in placed:
             rows[positions] = to_float32(values)
+        # Transformed, not fitted: they must not change what training rows say of scale.
         context = _context_features(frame[features], rows)
         if len(context):
             values, _, _ = dk.feature_pipeline.transform(context, outlier_check=True)
@@ -213,12 +234,14 @@ def _transform_part(dk: FreqaiDataKitchen, name: str) -> npt.NDArray[np.int64]:
     try:
         features, labels, weights = step(features, labels, np.asarray(data[f"{name}_weights"]))
     except ValueError as error:
+        # The step drops constant columns, and says this where none is left.
         if "variance threshold" not in str(error):
             raise
         raise DataError(
             f"{dk.pair}: every feature is constant over the {len(features)} training rows, so "
             f"there is nothing to learn from."
         ) from error
+    # Outlier detectors have dropped rows: the column says which are left.
     positions = labels.pop(_POSITION).to_numpy().astype(np.int64)
     scale = dk.label_pipeline.fit_transform if name == "train" else dk.label_pipeline.transform
     labels, _, _ = scale(labels)
@@ -249,6 +272,7 @@ def _log_windowless(
 ) -> None:
     n_targets = int(np.isfinite(targets).all(axis=1).sum())
     missing = n_targets - len(train)
+    # Fewer are lost at the start of every slice.
     if missing >= train.window:
         logger.info(
             "%s: %d of %d training rows have no full window before them (gaps or missing values).",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from freqtrade.config_schema.config_schema import CONF_SCHEMA
+
+from freqai_lstm_plugins.names import nearest
 
 # Keys that FreqAI reads and its schema leaves out.
 _UNLISTED = {
@@ -36,11 +37,11 @@ def misspelt_keys(config: Mapping[str, Any]) -> list[str]:
         section = freqai if where == "freqai" else freqai.get(where.removeprefix("freqai."))
         known = sorted({*_listed(where), *unlisted})
         for key in section if isinstance(section, Mapping) else ():
-            close = difflib.get_close_matches(str(key), known, n=1, cutoff=0.8)
-            if key not in known and close:
+            meant = nearest(key, known, likeness=0.8)
+            if key not in known and meant is not None:
                 lines.append(
                     f"{where}.{key} counts for nothing, as FreqAI has no such setting. Did you "
-                    f"mean {close[0]!r}?"
+                    f"mean {meant!r}?"
                 )
     return lines
 

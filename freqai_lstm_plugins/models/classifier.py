@@ -69,6 +69,7 @@ class SequenceClassifier(SequenceEstimator):
     @property
     def answer(self) -> Classes:
         """What the outputs of the fitted net mean."""
+        # Weights of classes are for training alone, and the file keeps them with its settings.
         return Classes(tuple((1.0,) * len(names) for names in self.fitted.schema.classes))
 
     def answer_for(self, data: Prepared) -> Classes:
@@ -82,9 +83,11 @@ class SequenceClassifier(SequenceEstimator):
         self._require_class_weight(classes)
         weights = []
         for k, names in enumerate(classes):
+            # (M,) float32 holds whole numbers exactly up to 2**24.
             numbers = train.targets[:, k].long()
             counts = torch.bincount(numbers, minlength=len(names)).tolist()
             seen = [name for name, count in zip(names, counts, strict=True) if count]
+            # A net would learn to say one thing, with a loss near zero that looks like success.
             if len(seen) < 2:
                 raise DataError(
                     f"All {len(train)} training rows are of the class {seen[0]!r}, so there is "
@@ -113,6 +116,7 @@ class SequenceClassifier(SequenceEstimator):
         if not isinstance(given, Mapping):
             return
         known = list(dict.fromkeys(name for names in classes for name in names))
+        # Targets share the dictionary: their classes may have names in common.
         keys = {name: _key_of(given, name) for name in known}
         wrong = [name for name in known if keys[name] not in given]
         wrong += [key for key in given if key not in keys.values()]
@@ -125,6 +129,7 @@ class SequenceClassifier(SequenceEstimator):
     def _blank(self, train: WindowSet, schema: Schema) -> list[float]:
         frequencies = []
         for k, names in enumerate(schema.classes):
+            # What is said without a window: how often each class was seen, unweighted.
             counts = torch.bincount(train.targets[:, k].long(), minlength=len(names))
             frequencies += (counts / len(train)).tolist()
         return frequencies
@@ -142,6 +147,7 @@ class SequenceClassifier(SequenceEstimator):
         Points are the numbers of the most probable classes; NaN where no window ends.
         """
         probabilities = self.probabilities(self.predict_outputs(rows, has_window))
+        # A row has all of its probabilities or none.
         is_blank = np.isnan(probabilities[:, :1])
         parts = self._by_target(probabilities)
         numbers = np.column_stack([part.argmax(axis=1) for part in parts])
@@ -185,11 +191,13 @@ class SequenceClassifier(SequenceEstimator):
         return inputs, self.probabilities(self.predict_outputs(rows.numpy(), has_window))
 
     def _by_target(self, probabilities: FloatArray) -> list[FloatArray]:
+        # Columns of the first target's classes come first: (N, O) -> (N, O_k) each.
         return np.split(probabilities, np.cumsum(self.answer.sizes)[:-1], axis=1)
 
     def most_probable(self, probabilities: FloatArray) -> npt.NDArray[Any]:
         """Return the most probable class of each target: (N, O) -> (N, K), None for NaN."""
         is_blank = np.isnan(probabilities[:, 0])
+        # Objects: classes may be strings, and None must fit among numbers.
         result = np.empty((len(probabilities), len(self.fitted.schema.classes)), dtype=object)
         for k, part in enumerate(self._by_target(probabilities)):
             names = np.asarray(self.fitted.schema.classes[k], dtype=object)
@@ -206,6 +214,7 @@ class SequenceClassifier(SequenceEstimator):
         if not known.any():
             raise DataError("No row has both a prediction and a target, so there is no score.")
         weights = read_weights(sample_weight, inputs)[known]
+        # (N, K) right or wrong -> a share a row, as several targets count alike.
         is_right = np.mean(predicted[known] == targets[known], axis=1)
         return float(np.average(is_right, weights=weights))
 
@@ -243,6 +252,7 @@ def _of_own_type(classes: Any) -> Any:
         return classes.apply(_of_own_type)
     if isinstance(classes, pd.Series):
         types = {type(value) for value in classes.dropna()}
+        # Others stay the objects that they were given as.
         if types not in ({int}, {bool}):
             return classes
         nullable = "Int64" if types == {int} else "boolean"

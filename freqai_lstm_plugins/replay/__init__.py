@@ -6,19 +6,14 @@ uses, and `write_overlay` writes the config that points freqtrade at it. `Faults
 fail as exchanges do.
 """
 
+from freqai_lstm_plugins.data.candles import Candles
+from freqai_lstm_plugins.data.synthetic import synthetic_driver, synthetic_market
+from freqai_lstm_plugins.data.timeframes import TIMEFRAMES
 from freqai_lstm_plugins.replay.api import ApiError
 from freqai_lstm_plugins.replay.exchange import DropConnectionError, Interceptor, ReplayExchange
 from freqai_lstm_plugins.replay.faults import Faults
-from freqai_lstm_plugins.replay.market import (
-    TIMEFRAMES,
-    Candles,
-    aggregate,
-    read_candles,
-    relabel,
-    shift_to_now,
-)
+from freqai_lstm_plugins.replay.market import aggregate, read_candles, relabel, shift_to_now
 from freqai_lstm_plugins.replay.overlay import exchange_overlay, write_overlay
-from freqai_lstm_plugins.replay.synthetic import synthetic_driver, synthetic_market
 
 __all__ = [
     "TIMEFRAMES",

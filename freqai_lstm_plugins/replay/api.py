@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from freqai_lstm_plugins.data.timeframes import TIMEFRAMES
 from freqai_lstm_plugins.errors import ReplayError
-from freqai_lstm_plugins.replay.market import TIMEFRAMES, FloatArray
 
 if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import FloatArray
     from freqai_lstm_plugins.replay.series import PairSeries
 
 Query = Mapping[str, str]

@@ -15,16 +15,12 @@ from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from freqai_lstm_plugins.data.candles import Candles, open_times
+from freqai_lstm_plugins.data.timeframes import timeframe_ms
 from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
 from freqai_lstm_plugins.replay.api import ApiError, BinanceApi
 from freqai_lstm_plugins.replay.futures import FuturesApi
-from freqai_lstm_plugins.replay.market import (
-    Candles,
-    check_candles,
-    open_times,
-    shift_to_now,
-    timeframe_ms,
-)
+from freqai_lstm_plugins.replay.market import check_candles, shift_to_now
 from freqai_lstm_plugins.replay.series import PairSeries
 
 if TYPE_CHECKING:

@@ -1,91 +1,32 @@
-"""Candles: reading them, checking them, and moving them in time.
+"""Candles that an exchange can serve: checking them, and moving them in time.
 
-Candles are a DataFrame with the columns date (time zone aware, when the candle opens), open, high,
-low, close and volume, oldest first. Candles may be missing, but none stands twice.
+They are as in `data.candles`, oldest first. Candles may be missing, but none stands twice.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
+from freqai_lstm_plugins.data.candles import (
+    COLUMNS,
+    Candles,
+    candle_rows,
+    make_candles,
+    open_times,
+)
+from freqai_lstm_plugins.data.candles import read_candles as read_file
+from freqai_lstm_plugins.data.timeframes import bucket_starts, timeframe_ms
+from freqai_lstm_plugins.errors import ReplayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
-Candles: TypeAlias = pd.DataFrame
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-
-PRICES = ("open", "high", "low", "close")
-COLUMNS = ("date", *PRICES, "volume")
-
-_MINUTE, _HOUR, _DAY = 60_000, 3_600_000, 86_400_000
-TIMEFRAMES: Mapping[str, int] = {
-    "1m": _MINUTE,
-    "3m": 3 * _MINUTE,
-    "5m": 5 * _MINUTE,
-    "15m": 15 * _MINUTE,
-    "30m": 30 * _MINUTE,
-    "1h": _HOUR,
-    "2h": 2 * _HOUR,
-    "4h": 4 * _HOUR,
-    "6h": 6 * _HOUR,
-    "8h": 8 * _HOUR,
-    "12h": 12 * _HOUR,
-    "1d": _DAY,
-    "1w": 7 * _DAY,
-}
-"""Timeframe -> milliseconds."""
-
-# Weeks open on Mondays, and the epoch was a Thursday.
-_WEEK_OFFSET = 4 * _DAY
-
-
-def timeframe_ms(timeframe: str) -> int:
-    """Give the length of a timeframe in milliseconds.
-
-    Raises:
-        ReplayError: if the timeframe is not one of `TIMEFRAMES`.
-
-    >>> timeframe_ms("5m")
-    300000
-    """
-    try:
-        return TIMEFRAMES[timeframe]
-    except KeyError:
-        known = ", ".join(TIMEFRAMES)
-        raise ReplayError(f"unknown timeframe {timeframe!r}: use one of {known}") from None
-
-
-def bucket_starts(times: IntArray, step: int) -> IntArray:
-    """Give, for each time (milliseconds), when the candle of length `step` around it opens."""
-    offset = _WEEK_OFFSET if step == TIMEFRAMES["1w"] else 0
-    return (times - offset) // step * step + offset
-
-
-def open_times(candles: Candles) -> IntArray:
-    """Give the candles' open times in milliseconds since the epoch, (N,)."""
-    dates = candles["date"].dt.tz_convert("UTC").dt.as_unit("ms")
-    return np.asarray(dates.astype("int64"), dtype=np.int64)
-
-
-def candle_rows(candles: Candles) -> FloatArray:
-    """Give open, high, low, close and volume as (N, 5)."""
-    return candles[[*PRICES, "volume"]].to_numpy(dtype=np.float64)
-
-
-def make_candles(times: IntArray, rows: FloatArray) -> Candles:
-    """Build candles from open times in milliseconds (N,) and rows (N, 5)."""
-    candles = pd.DataFrame(rows, columns=[*PRICES, "volume"])
-    candles.insert(0, "date", pd.to_datetime(times, unit="ms", utc=True).as_unit("ms"))
-    return candles
+    from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
 
 
 def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> dict[str, Candles]:
@@ -98,6 +39,7 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
 
     Raises:
         ReplayError: if the folder or a file is missing, or its candles cannot be served.
+        DataError: A file is damaged, or no table of candles.
     """
     timeframe_ms(timeframe)
     if pairs is not None and not pairs:
@@ -105,10 +47,8 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
     if not datadir.is_dir():
         raise ReplayError(f"no such data folder: {datadir}")
     if pairs is None:
-        found = sorted(datadir.glob(f"*_*-{timeframe}.feather"))
-        pairs = [
-            path.name.removesuffix(f"-{timeframe}.feather").replace("_", "/") for path in found
-        ]
+        names = sorted(path.name for path in datadir.glob(f"*_*-{timeframe}.feather"))
+        pairs = [name.removesuffix(f"-{timeframe}.feather").replace("_", "/") for name in names]
     paths = {pair: candle_file(datadir, pair, timeframe) for pair in pairs}
     missing = [path.name for path in paths.values() if not path.is_file()]
     if missing or not paths:
@@ -118,7 +58,10 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
             f"{datadir} has no {wanted}; the candle files there: {there or 'none'}. "
             "Run `freqtrade download-data`, or ask for another pair or timeframe."
         )
-    return {pair: _read_feather(path, timeframe) for pair, path in paths.items()}
+    found = {pair: read_file(path) for pair, path in paths.items()}
+    for pair, candles in found.items():
+        check_candles(candles, timeframe, str(paths[pair]))
+    return found
 
 
 def candle_file(datadir: Path, pair: str, timeframe: str) -> Path:
@@ -131,21 +74,6 @@ def candle_file(datadir: Path, pair: str, timeframe: str) -> Path:
     if ":" in pair:
         return datadir / "futures" / f"{name}-{timeframe}-futures.feather"
     return datadir / f"{name}-{timeframe}.feather"
-
-
-def _read_feather(path: Path, timeframe: str) -> Candles:
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "replay", "the replay exchange") from error
-    try:
-        candles = pd.read_feather(path)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise ReplayError(
-            f"{path} is damaged or no feather file ({error}): download it again"
-        ) from error
-    check_candles(candles, timeframe, str(path))
-    return candles[list(COLUMNS)]
 
 
 def check_candles(candles: Candles, timeframe: str, source: str) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from freqai_lstm_plugins.replay.market import (
-    TIMEFRAMES,
-    Candles,
-    FloatArray,
-    IntArray,
-    aggregate_rows,
-    candle_rows,
-    open_times,
-    timeframe_ms,
-)
-from freqai_lstm_plugins.replay.synthetic import price_decimals
+from freqai_lstm_plugins.data.candles import Candles, candle_rows, open_times
+from freqai_lstm_plugins.data.synthetic import price_decimals
+from freqai_lstm_plugins.data.timeframes import TIMEFRAMES, timeframe_ms
+from freqai_lstm_plugins.replay.market import aggregate_rows
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
 
 
 class PairSeries:

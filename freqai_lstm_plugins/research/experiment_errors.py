@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from freqai_lstm_plugins.names import nearest
 
 
 def closest_hint(name: str, known: Iterable[str]) -> str:
@@ -15,8 +16,8 @@ def closest_hint(name: str, known: Iterable[str]) -> str:
     'Did you mean lightgbm?'
     """
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+    meant = nearest(name, names)
+    return f"Known: {', '.join(names)}." if meant is None else f"Did you mean {meant}?"
 
 
 def one_line(errors: Sequence[Mapping[str, Any]], root: type[Any]) -> str:
@@ -76,9 +77,9 @@ def _key_hint(place: Sequence[str | int], root: type[Any]) -> str:
     """Name the closest key of the same table, else the key of that name in another one."""
     *table, key = place
     known = _keys(root, table)
-    close = difflib.get_close_matches(str(key), known, n=1)
-    if close:
-        return f"Did you mean {_dotted([*table, *close])}?"
+    meant = nearest(key, known)
+    if meant is not None:
+        return f"Did you mean {_dotted([*table, meant])}?"
     elsewhere = [name for name in root.model_fields if key in _keys(root, [name])]
     if elsewhere:
         return f"Did you mean {elsewhere[0]}.{key}?"

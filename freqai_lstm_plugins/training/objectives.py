@@ -56,6 +56,8 @@ class Numbers:
             return error.abs().mean(dim=1)
         if self.measure == "huber":
             bound = error.new_tensor(self.deviations)
+            # Twice torch's huber loss, so that small errors count as in `mse`.
+            # At the bound both branches agree in value and slope.
             linear = bound * (2 * error.abs() - bound)
             return torch.where(error.abs() <= bound, error.square(), linear).mean(dim=1)
         return error.square().mean(dim=1)
@@ -90,16 +92,19 @@ class Quantiles:
         An output is the median or, for another quantile, how far it lies from its neighbour on the
         median's side, made positive by softplus.
         """
+        # (B, K Q) -> (B, K, Q)
         raw = outputs.unflatten(-1, (self.n_targets, len(self.levels)))
         middle = len(self.levels) // 2
         median = raw[..., middle : middle + 1]
         steps = nnf.softplus(raw)
+        # Sums run away from the median: each quantile builds on its neighbour.
         below = steps[..., :middle].flip(-1).cumsum(-1).flip(-1)
         above = steps[..., middle + 1 :].cumsum(-1)
         return torch.cat([median - below, median, median + above], dim=-1)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return each window's pinball loss, a mean over targets and quantiles."""
+        # (B, K, 1) - (B, K, Q)
         error = targets.unsqueeze(-1) - self.values(outputs)
         levels = error.new_tensor(self.levels)
         return torch.maximum(levels * error, (levels - 1) * error).mean(dim=(1, 2))
@@ -138,6 +143,7 @@ class Classes:
         """Return each window's cross entropy, a mean over targets (B, K) of class numbers."""
         parts = outputs.split(self.sizes, dim=1)
         losses = [
+            # One loss a window, so that weights of rows can count; not yet a mean over the batch.
             nnf.cross_entropy(part, target.long(), part.new_tensor(weights), reduction="none")
             for part, target, weights in zip(parts, targets.t(), self.weights, strict=True)
         ]
@@ -167,4 +173,5 @@ def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
     (0.6666666666666666, 2.0)
     """
     seen = sum(count > 0 for count in counts)
+    # A class without rows has no loss to weigh, and an infinite weight would make it NaN.
     return tuple(sum(counts) / (seen * count) if count else 0.0 for count in counts)

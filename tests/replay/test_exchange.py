@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from freqai_lstm_plugins.data.candles import candle_rows, open_times
 from freqai_lstm_plugins.errors import MissingExtraError, ReplayError
 from freqai_lstm_plugins.replay import ApiError, Candles, ReplayExchange, aggregate
-from freqai_lstm_plugins.replay.market import candle_rows, open_times
 
 Get = Callable[..., tuple[int, Any]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from freqai_lstm_plugins.data.candles import open_times
 from freqai_lstm_plugins.replay import Candles, Faults, ReplayExchange
-from freqai_lstm_plugins.replay.market import open_times
 
 Get = Callable[..., tuple[int, Any]]
 BTC = {"symbol": "BTCUSDT", "interval": "5m", "limit": 14}

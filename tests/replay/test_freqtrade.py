@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from freqai_lstm_plugins.data.candles import candle_rows, open_times
 from freqai_lstm_plugins.replay import Candles, ReplayExchange, aggregate, relabel, write_overlay
-from freqai_lstm_plugins.replay.market import candle_rows, open_times
 
 pytestmark = pytest.mark.freqtrade
 

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.errors import ReplayError
+from freqai_lstm_plugins.errors import DataError, ReplayError
 from freqai_lstm_plugins.replay import (
     Candles,
+    ReplayExchange,
     aggregate,
     read_candles,
     relabel,
@@ -60,7 +61,7 @@ def test_reading_no_pairs_is_refused(datadir: Path) -> None:
 def test_a_damaged_file_is_named(datadir: Path) -> None:
     path = datadir / "BTC_USDT-5m.feather"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ReplayError, match=r"BTC_USDT-5m\.feather is damaged"):
+    with pytest.raises(DataError, match=r"BTC_USDT-5m\.feather cannot be read"):
         read_candles(datadir, ["BTC/USDT"], "5m")
 
 
@@ -68,14 +69,13 @@ def test_a_damaged_file_is_named(datadir: Path) -> None:
     ("spoil", "message"),
     [
         (lambda candles: candles.drop(columns="volume"), "no column volume"),
-        (lambda candles: candles.iloc[:0], "holds no candles"),
+        (lambda candles: candles.iloc[:0], "holds no rows"),
         (lambda candles: candles.iloc[[0, 1, 1, 2]], "stands twice"),
         (lambda candles: candles.iloc[[0, 2, 1, 3]], "out of order"),
         (lambda candles: candles.iloc[::3], "not 5m candles"),
         (lambda candles: candles.assign(close=np.nan), "price or volume that is none"),
         (lambda candles: candles.assign(low=0.0), "price or volume that is none"),
-        (lambda candles: candles.assign(volume="many"), "not of numbers"),
-        (lambda candles: candles.assign(date=candles["date"].dt.tz_localize(None)), "time zone"),
+        (lambda candles: candles.assign(volume="many"), "is 'many', no number"),
     ],
 )
 def test_candles_that_cannot_be_served_are_refused(
@@ -87,8 +87,15 @@ def test_candles_that_cannot_be_served_are_refused(
     assert callable(spoil)
     spoilt = spoil(market["BTC/USDT"]).reset_index(drop=True)
     spoilt.to_feather(datadir / "BTC_USDT-5m.feather")
-    with pytest.raises(ReplayError, match=message):
+    with pytest.raises((DataError, ReplayError), match=message):
         read_candles(datadir, ["BTC/USDT"], "5m")
+
+
+def test_candles_that_say_no_time_zone_are_not_served(market: dict[str, Candles]) -> None:
+    candles = market["BTC/USDT"]
+    local = candles.assign(date=candles["date"].dt.tz_localize(None))
+    with pytest.raises(ReplayError, match="not a date with a time zone"):
+        ReplayExchange({"BTC/USDT": local}, "5m")
 
 
 @pytest.mark.parametrize(("timeframe", "rule"), [("15m", "15min"), ("1h", "1h"), ("1d", "1D")])

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from freqai_lstm_plugins.data.candles import candle_rows, open_times
 from freqai_lstm_plugins.replay import Candles
-from freqai_lstm_plugins.replay.market import candle_rows, open_times
 from freqai_lstm_plugins.replay.series import PairSeries, forming_row
 
 STEP = 300_000

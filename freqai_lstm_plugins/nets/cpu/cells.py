@@ -95,8 +95,9 @@ def _doubled(weight: Tensor, size: int) -> Tensor:
     return doubled
 
 
-def _call(kernel: Any, *arguments: Tensor | int) -> None:
+def _call(kernel: Any, *arguments: object) -> None:
     arrays = [
+        # Views, no copies, but for weights that are transposed: numba's products want C order.
         item.detach().contiguous().numpy() if isinstance(item, Tensor) else item
         for item in arguments
     ]
@@ -161,11 +162,12 @@ class RecurrentCell(ABC):
     ) -> Tensor:
         """Return the states (W, B, H) of inputs at `starts` (B,) and `stride` rows on each step."""
         states = memory.empty(n_steps, len(starts), weights.size, dtype=sums.dtype)
-        arguments = (sums, starts, stride, *cls.for_state(weights), states)
+        by_state = cls.for_state(weights)
         if runs_compiled(cls.name):
-            _call(cls.steps(learn=False).states, *arguments)
+            kernel = cls.steps(learn=False).states
+            _call(kernel, sums, starts, stride, *by_state, states)
         else:
-            cls.states_by_torch(*arguments)
+            cls.states_by_torch(sums, starts, stride, *by_state, states)
         return states
 
     @classmethod

@@ -222,6 +222,7 @@ def lstm_back(
             for j in range(size):
                 grad_state[j] = above[j] + later[j]
             for j in range(size):
+                # By the cells of later steps, and by this state: out tanh(cell).
                 grad_cell[j] = kept[j] + grad_state[j] * out[j] * (_ONE - short[j] * short[j])
             # The slope of every sigmoid, then what stands behind each gate.
             for j in range(4 * size):
@@ -231,10 +232,12 @@ def lstm_back(
             for j in range(size):
                 grad_forget[j] *= grad_cell[j] * old[j]
             for j in range(size):
+                # 2 s(2a) - 1 has the slope 4 s (1 - s), and s (1 - s) stands there already.
                 grad_new[j] *= _FOUR * grad_cell[j] * into[j]
             for j in range(size):
                 grad_out[j] *= grad_state[j] * short[j]
             for j in range(size):
+                # What the cell of the step before gets, beside what comes by the states.
                 kept[j] = grad_cell[j] * forget[j]
         if step:
             np.dot(grads[step], w_hh, by_later)
@@ -249,12 +252,14 @@ def _gru_row(
         gate[j] = _sigmoid(gate[j] + product[j] + b_hh[j])
     by_new, bias = product[2 * size :], b_hh[2 * size :]
     for j in range(size):
+        # Kept: the gradient of the reset needs it as it was before the reset.
         recalled[j] = by_new[j] + bias[j]
     reset, update, new = gate[:size], gate[size : 2 * size], gate[2 * size :]
     for j in range(size):
         new[j] = _sigmoid(new[j] + _TWO * reset[j] * recalled[j])
     for j in range(size):
         tanh = _TWO * new[j] - _ONE
+        # (1 - update) tanh + update old, with one product less.
         state[j] = tanh + update[j] * (old[j] - tanh)
 
 
@@ -353,14 +358,17 @@ def gru_back(
             for j in range(3 * size):
                 grad[j] = gate[j] * (_ONE - gate[j])
             for j in range(size):
+                # The state moves with the update by old - tanh, where tanh = 2 new - 1.
                 grad_update[j] *= grad_state[j] * (old[j] - _TWO * new[j] + _ONE)
             for j in range(size):
                 grad_new[j] *= _FOUR * grad_state[j] * (_ONE - update[j])
             for j in range(size):
                 grad_reset[j] *= grad_new[j] * recall[j]
             for j in range(2 * size):
+                # Both sums of reset and update are added, so they share a gradient ...
                 product[j] = grad[j]
             for j in range(size):
+                # ... and the reset stands before the state's part of the new gate alone.
                 product_new[j] = grad_new[j] * reset[j]
             for j in range(size):
                 past[j] = grad_state[j] * update[j]
@@ -371,6 +379,7 @@ def gru_back(
 @_kernel("2d places 2d")
 def add_rows(source: Floats, places: Places, target: Floats) -> None:
     """Add the rows of source (N, G) to those of target (U, G) that `places` (N,) names."""
+    # One row after the other: several windows may add to the same row.
     for n in range(len(source)):
         row, total = source[n], target[places[n]]
         for j in range(len(row)):

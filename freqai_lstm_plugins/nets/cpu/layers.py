@@ -73,6 +73,7 @@ class RecurrentLayers(torch.autograd.Function):
         """Run all layers."""
         layers, memory = _by_layer(weights), current_memory()
         batch = x.shape[0]
+        # Windows do not know each other, so any cut gives the same states.
         parts = list(chunks(batch, max(-(-batch // n_workers()), SMALLEST_PART)))
         tapes = in_threads(lambda part: _run_part(cell, x, part, masks, layers, memory), parts)
         ctx.cell, ctx.parts, ctx.memory, ctx.tapes = cell, parts, memory, tapes
@@ -104,6 +105,7 @@ class RecurrentLayers(torch.autograd.Function):
         by_part = [grad.transpose(0, 1) for grad, _ in every if grad is not None]
         grad_x = torch.cat(by_part) if needs_x else None
         memory.give_back()
+        # Always in the order of the parts, so that round-off does not depend on who was first.
         totals = [grad for layer in every[0][1] for grad in layer]
         for _, found in every[1:]:
             for total, grad in zip(totals, (g for layer in found for g in layer), strict=True):
@@ -133,6 +135,7 @@ def _run_part(
             sums = _each_step(sums, places, memory)
         states, tape = cell.forward(sums.view(x.shape[1], -1, sums.shape[1]), weights, memory)
         tapes.append(LayerTape(inputs, states, tape))
+        # (W, B, H) as (W B, H): the layer above sums all steps in one product.
         inputs = states.flatten(0, 1)
     return PartTape(places, tapes)
 
@@ -198,6 +201,7 @@ def _weight_gradients(tape: LayerTape, by_row: Tensor, sums: SumGradients) -> We
     grad_hh = sums.by_state[1:].flatten(0, 1).t() @ tape.states[:-1].flatten(0, 1)
     flat_state, grad_bias = sums.by_state.flatten(0, 1), by_row.sum(0)
     is_same = flat_state.data_ptr() == by_row.data_ptr()
+    # An LSTM's sums share one gradient, but torch wants a tensor for each bias.
     bias_hh = grad_bias.clone() if is_same else flat_state.sum(0)
     return Weights(by_row.t() @ tape.inputs, grad_hh, grad_bias, bias_hh)
 

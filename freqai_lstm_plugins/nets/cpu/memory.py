@@ -65,6 +65,7 @@ class Kept(Memory):
 
     def put(self, tensor: Tensor) -> None:
         """Keep the whole piece that `tensor` is a view of, for a later `empty`."""
+        # A view of a view says only its own size; the storage knows the piece.
         whole = tensor.new_empty(0).set_(tensor.untyped_storage())
         key = (len(whole), whole.dtype, whole.is_inference())
         self._free.setdefault(key, []).append(whole)

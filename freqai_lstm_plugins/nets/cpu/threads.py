@@ -102,6 +102,7 @@ def in_threads(function: Callable[[PartT], ResultT], parts: Sequence[PartT]) -> 
         function: Must not change what another part reads, and must draw no random numbers.
         parts: Shared out in turn.
     """
+    # A team's torch has one thread, so the team is the larger number there.
     n_threads = min(max(n_workers(), torch.get_num_threads()), len(parts))
     if n_threads <= 1:
         return [function(part) for part in parts]

@@ -29,18 +29,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from freqai_lstm_plugins.errors import ReplayError
-from freqai_lstm_plugins.replay.market import (
-    Candles,
-    FloatArray,
-    IntArray,
-    bucket_starts,
-    make_candles,
-    timeframe_ms,
-)
+from freqai_lstm_plugins.data.candles import Candles, make_candles
+from freqai_lstm_plugins.data.timeframes import bucket_starts, timeframe_ms
+from freqai_lstm_plugins.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from freqai_lstm_plugins.data.arrays import FloatArray, IntArray
 
 RHO = 0.5
 PERSISTENCE = 0.9
@@ -98,14 +94,14 @@ def synthetic_market(
         signal: Strength of the planted signal, from 0 to below 1.
 
     Raises:
-        ReplayError: if a setting is out of range.
+        DataError: A setting is out of range.
     """
     if not pairs:
-        raise ReplayError("a synthetic market needs at least one pair")
+        raise DataError("a synthetic market needs at least one pair")
     if n_candles < 1:
-        raise ReplayError(f"a synthetic market needs at least one candle, not {n_candles}")
+        raise DataError(f"a synthetic market needs at least one candle, not {n_candles}")
     if not 0 <= signal < 1:
-        raise ReplayError(f"the signal must lie between 0 and 1, not {signal}")
+        raise DataError(f"the signal must lie between 0 and 1, not {signal}")
     step = timeframe_ms(timeframe)
     end_ms = np.array([int(pd.Timestamp(end).timestamp() * 1000)], dtype=np.int64)
     last = int(bucket_starts(end_ms, step)[0]) - step

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.errors import ReplayError
-from freqai_lstm_plugins.replay import synthetic_driver, synthetic_market
+from freqai_lstm_plugins.data.synthetic import synthetic_driver, synthetic_market
+from freqai_lstm_plugins.errors import DataError
 
 PAIRS = ["BTC/USDT", "ETH/USDT", "XYZ/USDT"]
 N = 20_000
@@ -89,5 +89,5 @@ def test_no_signal_leaves_noise() -> None:
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, object], message: str) -> None:
     good: dict[str, object] = {"pairs": PAIRS, "timeframe": "5m", "n_candles": 10, "seed": 1}
-    with pytest.raises(ReplayError, match=message):
+    with pytest.raises(DataError, match=message):
         synthetic_market(**{**good, **settings})  # type: ignore[arg-type]
