@@ -120,7 +120,7 @@ window = 5
 [label]
 horizon = 2
 [split]
-folds = 2
+folds = 1
 test_bars = 60
 """
 
@@ -134,7 +134,7 @@ def test_the_command_and_the_file_of_the_page_run_word_for_word(tmp_path):
     tiny = "hidden_size = 4, num_layers = 1, max_epochs = 1"
     block = block.replace("hidden_size = 32", tiny)
     block = re.sub(r"(lstm-\d) = \{\}", rf"\1 = {{ {tiny} }}", block)
-    write_candles(tmp_path / "candles", "ABC", 260)
+    write_candles(tmp_path / "candles", "AB", 260)
     (tmp_path / "ensembles.toml").write_text(SMALL_RUN + block)
     result = call(*command.split()[1:], cwd=tmp_path)
     assert "Report: out/ensembles/report/report.html" in result.stdout
