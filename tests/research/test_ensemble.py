@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -125,11 +126,23 @@ test_bars = 60
 """
 
 
-def test_the_command_and_the_file_of_the_page_run_word_for_word(tmp_path):
+def block_of_the_page():
     page = (Path(__file__).parents[2] / "docs" / "ensemble.md").read_text()
     command = "freqai-lstm compare ensembles.toml --out out/ensembles"
     assert f"\n{command}\n" in page
     (block,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    return command, block
+
+
+def test_the_file_of_the_page_is_an_experiment(folder, tmp_path):
+    models = tomllib.loads(block_of_the_page()[1])["models"]
+    started = start(experiment(folder, models=models), tmp_path / "out")
+    assert {"stack", "mean", "best", "seeds"} <= {job.model for job in started.plan.jobs}
+
+
+@pytest.mark.slow
+def test_the_command_and_the_file_of_the_page_run_word_for_word(tmp_path):
+    command, block = block_of_the_page()
     # The same models, with nets that are trained in a moment.
     tiny = "hidden_size = 4, num_layers = 1, max_epochs = 1"
     block = block.replace("hidden_size = 32", tiny)
