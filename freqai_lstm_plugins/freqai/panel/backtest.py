@@ -102,10 +102,11 @@ class PanelBacktest(PanelTrainer):
         """
         if self.panel is None:
             return self.train_alone(unfiltered_df, pair, dk)
-        # Two backtests at a time: one of them trains a slice, and the other finds it.
-        folder = Path(dk.data_path)
-        is_saved = self.save_backtest_models
-        with held(folder / "training.lock") if is_saved else nullcontext():
+        is_saved, had_files = self.save_backtest_models, self.has_files(dk)
+        with held(Path(dk.data_path) / "training.lock") if is_saved else nullcontext():
+            # Of two backtests at a time one trains a slice, and the other finds it.
+            if is_saved and not had_files and self.model_exists(dk):
+                return self.dd.load_data(pair, dk)
             panel = self._panel_of(dk)
             model = panel.models.pop(pair, None)
             if model is None:
