@@ -11,6 +11,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
 from freqai_lstm_plugins.freqai.lock import held
@@ -155,11 +157,12 @@ class PanelBacktest(PanelTrainer):
         place = next(
             i for i, span in enumerate(dk.training_timeranges) if span is self.training_timerange
         )
-        dates = {}
+        span, dates = self.training_timerange, {}
         for pair in pairs:
-            span = self.training_timerange
-            known = self._candles(pair)["date"]
-            dates[pair] = known[(known >= span.startdt) & (known < span.stopdt)]
+            candles = self._candles(pair)
+            if not candles.empty:
+                known = candles["date"]
+                dates[pair] = known[(known >= span.startdt) & (known < span.stopdt)]
         self.former = self.dd.model_dictionary.get(dk.pair)
         return self.train_panel(
             stamp, pairs, dates, lambda pair: self._slice_of(pair, place, stamp)
@@ -200,9 +203,8 @@ class PanelBacktest(PanelTrainer):
         if pair not in self._features and pair not in self._whitelist():
             return None
         candles = self._candles(pair)
-        if (
-            len(given) != len(candles)
-            or not (given["date"].to_numpy() == candles["date"].to_numpy()).all()
+        if candles.empty or not np.array_equal(
+            *(frame["date"].to_numpy(dtype="datetime64[ns]") for frame in (given, candles))
         ):
             return None
         found = self._features_of(pair).set_axis(given.index)
