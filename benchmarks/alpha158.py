@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import peak
+from benchmarks import peak, qlib_alpha158
 from benchmarks.expressions import slow_alpha158
 from benchmarks.measure import Ratio, Row, Spread, alternate, ratios
 from benchmarks.sizes import Size
@@ -38,11 +38,18 @@ def alpha158_row(size: Size) -> Row:
         f"candles and all 158 features, against the same expressions one by one in pandas, with "
         f"its own rolling functions where it has them and `rolling.apply` where not. The newest "
         f"row is computed from {shape.newest:,} candles. Memory is the most in use at any moment "
-        f"above what was in use before, the result included.",
+        f"above what was in use before, the result included. qlib computes {shape.symbols} stocks "
+        f"of {shape.days:,} days from files made before, in one process, as ours does.",
         page="alpha158.md",
     )
     row.notes += [golden_table(GOLDEN), neutral_table()]
     _add_times(row, size)
+    if qlib_alpha158.PYTHON is None:
+        row.notes.append(
+            "qlib's own time was not measured: FREQAI_LSTM_QLIB_PYTHON names no Python."
+        )
+    else:
+        _add_qlib(row, size)
     if peak.is_measurable():
         output = 8 * shape.rows * len(feature_names())
         found = peak.in_child("alpha158", rows=shape.rows)
@@ -72,6 +79,16 @@ def _add_times(row: Row, size: Size) -> None:
         for name, seconds in {OURS: times[OURS], **slow}.items()
     ]
     row.absolute.append((NEWEST, Spread.of(times[NEWEST]), "s"))
+
+
+def _add_qlib(row: Row, size: Size) -> None:
+    shape = size.alpha158
+    times = qlib_alpha158.in_qlibs_environment(shape.symbols, shape.days, size.rounds)
+    what = f"{shape.symbols} stocks of {shape.days:,} days"
+    theirs = times.pop(qlib_alpha158.THEIRS)
+    for name, seconds in times.items():
+        goals = {qlib_alpha158.THEIRS: "at least 1"} if name == qlib_alpha158.OURS else {}
+        row.compare(what, {name: seconds, qlib_alpha158.THEIRS: theirs}, goals)
 
 
 def golden_table(folder: Path) -> str:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks import peak
 from benchmarks.comparison import comparison
-from benchmarks.measure import Ratio, Row, Spread, alternate
+from benchmarks.measure import Ratio, Row, Side, Spread, alternate
 from benchmarks.sizes import CompareSize, Size
 from freqai_lstm_plugins.research.experiment_schema import Experiment
 from freqai_lstm_plugins.research.judgement import judge_run
@@ -145,7 +145,10 @@ def add_figures(row: Row, shape: CompareSize, rounds: int) -> None:
         ("cs_ic", cs_ic, "pearson"),
         ("cs_rank_ic", cs_rank_ic, "spearman"),
     ):
-        sides = {name: partial(ours, table), "date by date": partial(_by_date, table, method)}
+        sides: dict[str, Side] = {
+            name: partial(ours, table),
+            "date by date": partial(_by_date, table, method),
+        }
         times = alternate(sides, rounds)
         apart = np.abs(ours(table).to_numpy()[:, 0] - _by_date(table, method).to_numpy()).max()
         row.compare(name, times, {"date by date": "at least 50"})

@@ -88,10 +88,12 @@ class CoverageSize:
 
 @dataclass(frozen=True)
 class Alpha158Size:
-    """Candles, and those that the newest row is computed from."""
+    """Candles, those that the newest row is computed from, and what is computed beside qlib."""
 
     rows: int = 100_000
     newest: int = 300
+    symbols: int = 30
+    days: int = 2_500
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class EnsembleSize:
     epochs: int = 4
     trees: int = 100
     rounds: int = 3
-    memory_rows: int = 50_000
+    memory_rows: int = 20_000
     candles: int = 2_000
 
 
@@ -274,7 +276,7 @@ QUICK = Size(
     headline_epochs=2,
     memory=MemorySize(rows=4_000, features=10, window=8, steps=2),
     growth=GrowthSize(rows=400, features=4, window=6, factors=(1, 2)),
-    alpha158=Alpha158Size(rows=1_000, newest=100),
+    alpha158=Alpha158Size(rows=1_000, newest=100, symbols=2, days=100),
     whole=WholeSize(train_days=4, backtest_days=2, slice_days=2, epochs=2, hidden_size=8),
     whole_rounds=1,
     compare=CompareSize(

@@ -5,8 +5,8 @@ asks another question: is this setting better than that one? And from one ensemb
 that its members make can be told, so that they differ by the combination alone.
 
     python docs/results/paired.py docs/results/defaults.toml out/defaults --against base
-    python docs/results/paired.py docs/results/hourly.toml out/hourly --against lightgbm \
-        --ensemble dynamic --average lstm
+    python docs/results/paired.py docs/results/ensembles.toml out/hourly --against lightgbm \
+        --ensemble dynamic --average lstm --set 'seeds=[1, 2, 3, 4, 5]'
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ def main() -> None:
     asked.add_argument("--set", dest="overrides", action="append", default=[])
     given = asked.parse_args()
     run = start(load_experiment(given.experiment, given.overrides), given.out)
-    done = [job for job in run.plan.jobs if is_done(job, run.out)]
-    table = load_predictions(done, run.out, run.experiment.seeds)
+    jobs = run.plan.jobs
+    table = load_predictions(jobs, run.out, run.experiment.seeds)
     if given.average:
         table = pd.concat([table, averaged(table, given.average)], ignore_index=True)
     if given.ensemble:
-        parts = [told_apart(job, run.out) for job in done if job.model == given.ensemble]
+        own = [job for job in jobs if job.model == given.ensemble and is_done(job, run.out)]
+        parts = [told_apart(job, run.out) for job in own]
         table = pd.concat([table, *parts], ignore_index=True)
         table = pd.concat([table, best_in_hindsight(table)], ignore_index=True)
         table = table[~table["model"].str.startswith("member ")]

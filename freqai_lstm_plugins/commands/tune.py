@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +121,7 @@ def tune(
     place = folder or Path(read.output.folder or Path("out") / "tune")
     wanted: Any = Asked(read, model, place, ranges, objective, storage, study, share)  # type: ignore[arg-type]
     how, runner = make_search(sampler, pruner, seed), Runner(workers, dask)
-    with _stopped_by_term(), _without_yardsticks():
+    with _stopped_by_term():
         if nested:
             _refuse_beside_nested(holdout, config)
             _search_nested(wanted, trials or N_TRIALS, how, runner)
@@ -245,18 +244,6 @@ def _write_json(path: Path, found: dict[str, Any]) -> None:
 
     with writing_to(path.parent):
         write_text(path, json.dumps(found, indent=2) + "\n")
-
-
-@contextmanager
-def _without_yardsticks() -> Iterator[None]:
-    """Leave out what each of hundreds of trainings has to say; the scores and the report say it."""
-    logger = logging.getLogger("freqai_lstm_plugins.models.yardstick")
-    before = logger.level
-    logger.setLevel(max(logging.ERROR, before))
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 @contextmanager

@@ -132,6 +132,13 @@ class SequenceDataKitchen(FreqaiDataKitchen):
             )
         return n_late
 
+    def forget_frames(self) -> None:
+        """Drop the frames of a training, which nothing reads again once its windows are made."""
+        self.data_dictionary: dict[str, Any] = {}
+        self.labelled, self.train_dates = pd.DataFrame(), pd.Series()
+        # A column of the whole training frame.
+        self.data.pop("filter_drop_index_training", None)
+
     def slice_dataframe(self, timerange: TimeRange, df: pd.DataFrame) -> pd.DataFrame:
         """Cut a slice out of `df`; in a backtest, remember the rows before it."""
         if self.live:

@@ -263,8 +263,8 @@ class ModelSection(_Section):
     def _gather_settings(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        own = {key: value for key, value in values.items() if key in _OWN_KEYS}
-        return own | {"settings": {key: values[key] for key in values if key not in _OWN_KEYS}}
+        own = {key: value for key, value in values.items() if key in MODEL_KEYS}
+        return own | {"settings": {key: values[key] for key in values if key not in MODEL_KEYS}}
 
     @model_validator(mode="after")
     def _only_a_panel_has_several_symbols(self) -> Self:
@@ -308,12 +308,13 @@ class ModelSection(_Section):
     @model_serializer
     def _flat(self) -> dict[str, Any]:
         of_panels = () if self.scope == "panel" else _PANEL_KEYS
-        own = {key: getattr(self, key) for key in _OWN_KEYS if key not in of_panels}
+        own = {key: getattr(self, key) for key in MODEL_KEYS if key not in of_panels}
         return own | self.settings
 
 
 _PANEL_KEYS = ("balance", "leave_one_out")
-_OWN_KEYS = ("kind", "scope", "symbol_embedding", *_PANEL_KEYS)
+MODEL_KEYS = ("kind", "scope", "symbol_embedding", *_PANEL_KEYS)
+"""Keys of a model that are no settings of the model itself."""
 
 
 class CostsSection(_Section):

@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import logging
 import resource
 import secrets
 import shutil
@@ -31,21 +32,19 @@ from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, f
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError, StoppedError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.models.contract import Model, Predictions
-from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor, KnownLabels
+from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
+from freqai_lstm_plugins.research.forecasting import known_at_dates, moments, predict_test
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from freqai_lstm_plugins.data.scaling import Scaling
+    from freqai_lstm_plugins.models.contract import Model
     from freqai_lstm_plugins.training.history import Epoch
 
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
 MODELS_FOLDER, PANEL, WITHOUT = "models", "panel", "without"
-# Share of the labels' deviation that a forecast differs from zero by only in floating point.
-ROUND_OFF = 1e-12
 ABANDONED_SECONDS = 600.0
 # Versions of these decide what a training gives.
 PACKAGES = ("freqai_lstm_plugins", "torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
@@ -245,7 +244,7 @@ def run_job(
     started = time.perf_counter()
     try:
         if not is_done(job, out):
-            with _one_thread():
+            with _one_thread(), _without_yardsticks():
                 _compute(job, out, started, shared, on_epoch)
     except StoppedError:
         raise
@@ -269,6 +268,18 @@ def _one_thread() -> Iterator[None]:
         return
     with threadpool_limits(limits=1):
         yield
+
+
+@contextlib.contextmanager
+def _without_yardsticks() -> Iterator[None]:
+    """Leave out what each of hundreds of trainings has to say of itself; the report counts it."""
+    logger = logging.getLogger("freqai_lstm_plugins.models.yardstick")
+    before = logger.level
+    logger.setLevel(max(logging.ERROR, before))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def make_inputs(job: Job) -> Inputs:
@@ -310,8 +321,8 @@ def _compute(
     frame, split, assembled = inputs.frame, inputs.split, inputs.assembled
     model = make_model(job)
     # Rows of a panel stand symbol after symbol, and folds inside the training part go by time.
-    dates, times = np.unique(_moments(frame["date"]), return_inverse=True)
-    prepared = replace(assembled.data, times=times, known_at=_known_at(dates, frame))
+    dates, times = np.unique(moments(frame["date"]), return_inverse=True)
+    prepared = replace(assembled.data, times=times, known_at=known_at_dates(dates, frame))
     model.fit_windows(prepared, on_epoch=on_epoch)
     symbols = np.array(job.symbols)[inputs.codes]
     predicted = predict_test(model, assembled, split, frame, symbols)
@@ -389,106 +400,6 @@ def make_model(job: Job) -> Model:
         symbol_embedding=job.symbol_embedding,
         label_period=job.label_period,
     )
-
-
-def predict_test(
-    model: Model,
-    assembled: Assembled,
-    split: FoldRows,
-    frame: pd.DataFrame,
-    symbols: np.ndarray[Any, Any],
-) -> pd.DataFrame:
-    """Return forecasts of the test rows at which a window ends, in the label's own units."""
-    wanted = assembled.has_window & split.test
-    scaling = assembled.data.scaling
-    assert scaling is not None
-    found = forecast(model, assembled.rows, wanted, frame, symbols, scaling)
-    table = pd.DataFrame(
-        {
-            "date": frame["date"],
-            "symbol": symbols,
-            "prediction": in_label_units(scaling, found.point),
-            "label": frame[LABEL],
-            "known_at": frame[KNOWN_AT],
-            **_ends(scaling, found),
-        }
-    )
-    return table[wanted].reset_index(drop=True)
-
-
-def forecast(
-    model: Model,
-    rows: np.ndarray[Any, Any],
-    wanted: np.ndarray[Any, Any],
-    frame: pd.DataFrame,
-    symbols: np.ndarray[Any, Any],
-    scaling: Scaling,
-) -> Predictions:
-    """Forecast test rows; weights that follow labels see those that are known by each row's time.
-
-    Args:
-        model: A fitted model.
-        rows: (N, F) scaled rows.
-        wanted: (N,) test rows at which a window ends.
-        frame: N rows with dates, labels and when these are known.
-        symbols: (N,) name of each row's symbol; losses of one symbol are no evidence for another.
-        scaling: What the training rows told.
-    """
-    if not isinstance(model, EnsembleRegressor) or not model.follows_labels:
-        return model.predict_windows(rows, wanted)
-    said = model.forecast_members(rows, wanted)
-    found = model.combined(said)
-    point = found.point.copy()
-    lower, upper = (None if end is None else end.copy() for end in (found.lower, found.upper))
-    for symbol in np.unique(symbols[wanted]):
-        own = np.flatnonzero(symbols == symbol)
-        part = model.combined(said[:, own], _known_labels(frame.iloc[own], wanted[own], scaling))
-        point[own] = part.point
-        for end, of_part in ((lower, part.lower), (upper, part.upper)):
-            if end is not None:
-                end[own] = of_part
-    return Predictions(point, lower, upper)
-
-
-def _known_labels(
-    frame: pd.DataFrame, is_test: np.ndarray[Any, Any], scaling: Scaling
-) -> KnownLabels:
-    known_at = _known_at(_moments(frame["date"]), frame)
-    targets = scaling.scale_targets(frame[[LABEL]].to_numpy(dtype=np.float64))
-    return KnownLabels(targets, np.arange(len(frame)), is_test, known_at)
-
-
-def _moments(dates: pd.Series) -> np.ndarray[Any, Any]:
-    return dates.to_numpy(dtype="datetime64[ns]")
-
-
-def _known_at(dates: np.ndarray[Any, Any], frame: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """Return the number of the first of the dates by which each row's label is known."""
-    known = _moments(frame[KNOWN_AT])
-    found = np.searchsorted(dates, known, side="left").astype(np.int64)
-    # A label that is never known lies beyond all dates.
-    found[np.isnat(known)] = len(dates)
-    return found
-
-
-def _ends(scaling: Scaling | None, found: Predictions) -> dict[str, Any]:
-    if found.lower is None or found.upper is None:
-        return {}
-    return {
-        "lower": in_label_units(scaling, found.lower),
-        "upper": in_label_units(scaling, found.upper),
-    }
-
-
-def in_label_units(scaling: Scaling | None, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return forecasts (N, 1) of standardized labels as (N,) labels.
-
-    What differs from zero by round-off alone is zero: `naive_zero` says the same of every symbol,
-    and crumbs of floating point must not put symbols in an order.
-    """
-    assert scaling is not None
-    found = scaling.unscale_targets(values)[:, 0]
-    return np.where(np.abs(found) < ROUND_OFF * scaling.target_std[0], 0.0, found)
 
 
 def _metadata(

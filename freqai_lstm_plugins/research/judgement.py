@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +23,7 @@ from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run, write_report
 from freqai_lstm_plugins.research.started import EXPERIMENT_FILE, Started, writing_to
 from freqai_lstm_plugins.research.store import Entry, find_entries, load_predictions, read_entry
+from freqai_lstm_plugins.training.history import History
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,12 +199,22 @@ def _timings(entries: list[tuple[str, Entry]]) -> pd.DataFrame:
             "jobs": 1,
             "seconds": entry.metadata["seconds"],
             "peak_memory_mb": entry.metadata["peak_memory_bytes"] / 2**20,
+            "no_better_than_constant": _is_beaten(entry.metadata["history"]),
         }
         for model, entry in entries
     ]
     grouped = pd.DataFrame(rows).groupby("model", sort=False)
     columns: Any = {"jobs": "sum", "seconds": "sum", "peak_memory_mb": "max"}
+    columns["no_better_than_constant"] = lambda told: told.sum(min_count=1)
     return grouped.agg(columns)
+
+
+def _is_beaten(history: dict[str, Any]) -> float:
+    """Tell whether a constant forecast did as well on the validation rows; NaN if unknown."""
+    found = History.from_dict(history)
+    if found.constant_loss is None:
+        return math.nan
+    return float(found.best_loss >= found.constant_loss)
 
 
 def _purged(purged: pd.DataFrame) -> pd.DataFrame:

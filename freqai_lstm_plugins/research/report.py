@@ -252,7 +252,13 @@ def _run_sections(run: Run, palette: charts.Palette) -> list[Section]:
             "was above that of the plain mean (below zero is better).",
             run.ensembles,
         ),
-        Section("timings", "Seconds and memory", "Of all jobs of a model.", run.timings),
+        Section(
+            "timings",
+            "Trainings",
+            "Seconds of all jobs of a model, the most memory that one took, and in how many a "
+            "constant forecast did as well on the validation rows.",
+            run.timings,
+        ),
         Section(
             "purged",
             "Rows left out between training and test",

@@ -13,6 +13,7 @@ from freqai_lstm_plugins.data.assembly import apply_scaling
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import DataError, NotACheckpointError
 from freqai_lstm_plugins.models.registry import load_model
+from freqai_lstm_plugins.research.forecasting import forecast, in_label_units
 from freqai_lstm_plugins.research.jobs import (
     METADATA_FILE,
     MODEL_FILE,
@@ -20,8 +21,6 @@ from freqai_lstm_plugins.research.jobs import (
     PREDICTIONS_FILE,
     WITHOUT,
     Job,
-    forecast,
-    in_label_units,
     is_done,
     join_frames,
     rows_of,

@@ -144,6 +144,7 @@ def test_a_dry_run_killed_at_three_candles_goes_on_as_if_it_had_not_been(tmp_pat
             shutil.copytree(whole.userdir / "models", broken.userdir / "models")
             for path in broken.userdir.glob("models/*/pair_dictionary.json"):
                 path.write_text(path.read_text().replace(str(whole.userdir), str(broken.userdir)))
+            unbroken.wait_for(has_seen_more(whole), "a predicted candle of each pair", 300)
             restarts = []
             for _ in range(3):
                 with broken.start("trade", "--dry-run", *model) as child:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from freqai_lstm_plugins.cli import app
+from freqai_lstm_plugins.errors import ConfigError
 from tests.freqai.saved import PAIRS, make_userdir
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
     pytest.importorskip(needed)
 
-CLI = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 EXPERIMENT = """
 seeds = [1]
 
@@ -47,12 +48,8 @@ k = 1
 """
 
 
-def call(*arguments, cwd):
-    result = subprocess.run(
-        [*CLI, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert "Traceback" not in result.stderr
-    return result
+def call(*arguments):
+    return CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +58,17 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("own")
     make_userdir(place, freqai={"feature_parameters": {"include_corr_pairlist": []}})
     asked = ["--config", "user_data/config-lea.json", "--strategy", "LeaFreqAIStrategy"]
-    written = call("features", *asked, "--out", "features", cwd=place)
-    assert written.returncode == 0, written.stderr
-    (place / "own.toml").write_text(EXPERIMENT)
-    return place
+    with contextlib.chdir(place):
+        written = call("features", *asked, "--out", "features")
+        assert written.exit_code == 0, written.output
+        (place / "own.toml").write_text(EXPERIMENT)
+        yield place
 
 
 def test_a_net_and_trees_are_compared_on_features_of_a_strategy(place):
-    done = call("compare", "own.toml", "--out", "out", "--workers", "1", cwd=place)
-    assert done.returncode == 0, done.stderr
-    assert "Report: out/report/report.html" in done.stdout
+    done = call("compare", "own.toml", "--out", "out", "--workers", "1")
+    assert done.exit_code == 0, done.output
+    assert "Report: out/report/report.html" in done.output
     exported = pd.read_parquet(place / "features" / "BTC_USDT-5m.parquet").set_index("date")
     for pair in PAIRS:
         folder = place / "out" / "models" / "symbols" / pair.replace("/", "_")
@@ -88,8 +86,8 @@ def test_a_net_and_trees_are_compared_on_features_of_a_strategy(place):
 
 
 def test_a_horizon_below_that_of_the_strategy_is_refused(place):
-    options = ["--set", "label.horizon=1"]
-    result = call("compare", "own.toml", "--out", "short", *options, cwd=place)
-    assert result.returncode == 1
-    assert "less than the 6 candles that the labels of BTC/USDT look ahead" in result.stderr
-    assert "set label.horizon = 6" in result.stderr
+    result = call("compare", "own.toml", "--out", "short", "--set", "label.horizon=1")
+    assert isinstance(result.exception, ConfigError)
+    message = str(result.exception)
+    assert "less than the 6 candles that the labels of BTC/USDT look ahead" in message
+    assert message.endswith("set label.horizon = 6.")

@@ -143,7 +143,9 @@ def test_the_same_net_on_our_class_is_saved_reloaded_and_predicts(bot):
 
 
 @pytest.mark.slow
-def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot):
+@pytest.mark.parametrize("training", [{}, {"panel": {}}], ids=["a net a pair", "one for all"])
+def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot, training):
+    bot.configure({"freqai": {"model_training_parameters": training}})
     # Trains without a pause, so that a kill soon meets a save.
     bot.configure({"freqai": {"live_retrain_hours": 0.0001}})
     with bot.start("trade") as child:

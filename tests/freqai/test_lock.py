@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -10,7 +11,7 @@ from freqtrade.enums import RunMode
 from freqtrade.exceptions import OperationalException
 
 from freqai_lstm_plugins.errors import ConfigError
-from freqai_lstm_plugins.freqai.lock import LOCK_FILE, lock_identifier
+from freqai_lstm_plugins.freqai.lock import LOCK_FILE, held, lock_identifier
 from tests.freqai.host import make_model
 
 HOLDER = """
@@ -104,3 +105,20 @@ def test_a_refused_start_leaves_no_lock(tmp_path):
     with pytest.raises(OperationalException, match="other settings"):
         make_model(tmp_path, runmode=RunMode.DRY_RUN, freqai__model_training_parameters=training)
     make_model(tmp_path, runmode=RunMode.DRY_RUN).shutdown()
+
+
+def test_who_wants_a_held_file_waits_until_it_is_free(tmp_path):
+    """Catches two backtests that train the same slice at the same time."""
+    path = tmp_path / "slice" / "training.lock"
+    came = threading.Event()
+
+    def want() -> None:
+        with held(path):
+            came.set()
+
+    with held(path):
+        waiting = threading.Thread(target=want)
+        waiting.start()
+        assert not came.wait(0.2)
+    assert came.wait(5)
+    waiting.join()

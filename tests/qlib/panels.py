@@ -1,6 +1,7 @@
 """Small datasets of qlib's, made in memory or written as qlib's files."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,10 +63,12 @@ def dataset_of(frame=None, *, series=None, segments=None, drops_labels=True, **o
     return TSDatasetH(step_len=series, handler=handler, segments=segments, **options)
 
 
-def load_convert():
-    """Import the example that writes qlib's files, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("convert", EXAMPLES / "convert.py")
+def load_example(name):
+    """Import a file of the examples, which are no part of the package."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for their own module.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 

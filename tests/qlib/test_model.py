@@ -194,13 +194,15 @@ class Wrong(Reweighter):
         return np.ones(3)
 
 
-def test_a_row_that_is_weighed_by_zero_is_no_target():
+@pytest.mark.parametrize("series", [None, 6])
+def test_a_row_that_is_weighed_by_zero_is_no_target(series):
     weighed = model_of()
-    weighed.fit(dataset_of(), reweighter=Late(DAYS[30]))
+    weighed.fit(dataset_of(series=series), reweighter=Late(DAYS[30]))
     frame = frame_of()
     frame.loc[DAYS[:30], ("label", "LABEL0")] = np.nan
     dataset = dataset_of()
-    assert weighed.predict(dataset).equals(fitted(dataset_of(frame)).predict(dataset))
+    unlabelled = fitted(dataset_of(frame, series=series))
+    assert weighed.predict(dataset).equals(unlabelled.predict(dataset))
 
 
 def test_what_is_no_reweighter_is_refused():
@@ -218,8 +220,9 @@ def test_training_stops_early_and_tells_every_epoch():
     assert len(evals["valid"]) == best + 3 < 40
 
 
-def test_finetuning_goes_on_from_the_trained_weights():
-    dataset = dataset_of()
+@pytest.mark.parametrize("series", [None, 6])
+def test_finetuning_goes_on_from_the_trained_weights(series):
+    dataset = dataset_of(series=series)
     first, further = {}, {}
     model = model_of(n_epochs=3, early_stop=0)
     model.fit(dataset, evals_result=first)

@@ -7,16 +7,18 @@ import pandas as pd
 import pytest
 import qlib
 from qlib.contrib.data.handler import Alpha158
+from qlib.contrib.model.gbdt import LGBModel
 from qlib.data import D
 from qlib.data.dataset import DatasetH, TSDatasetH
 from qlib.data.dataset.handler import DataHandlerLP
+from qlib.utils.exceptions import LoadObjectError
 from qlib.workflow import R
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.qlib import SequenceModel
 from freqai_lstm_plugins.qlib.dataset import read_table, rows_of_part
 from freqai_lstm_plugins.qlib.expressions import reach
-from tests.qlib.panels import MARKS, candles_of, load_convert
+from tests.qlib.panels import MARKS, candles_of, load_example
 
 pytestmark = MARKS
 
@@ -42,7 +44,7 @@ def stocks():
 @pytest.fixture(scope="module", autouse=True)
 def data(stocks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("qlib")
-    load_convert().write_qlib(stocks, folder / "data")
+    load_example("convert").write_qlib(stocks, folder / "data")
     manager = {
         "class": "MLflowExpManager",
         "module_path": "qlib.workflow.expm",
@@ -72,7 +74,7 @@ def model_of(**settings):
 
 
 def test_the_files_are_read_back_as_they_were_written(stocks, data):
-    fields = load_convert().fields_of(stocks["AAA"])
+    fields = load_example("convert").fields_of(stocks["AAA"])
     names = [f"${name}" for name in fields]
     found = D.features(["AAA"], names).xs("AAA", level="instrument")
     assert found.index.equals(DAYS)
@@ -159,6 +161,37 @@ def test_a_recorder_is_told_the_losses_and_keeps_the_model(data):
     assert R.exp_manager.active_experiment is None
 
 
+class OneClass(pickle.Unpickler):
+    """Refuses every class but one, as loaders of later versions refuse what they were not told."""
+
+    def find_class(self, module, name):
+        if (module, name) != ("freqai_lstm_plugins.qlib", "SequenceModel"):
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+@pytest.mark.parametrize("kind", ["gru", "lightgbm", "ensemble"])
+def test_a_restricted_loader_needs_to_be_told_of_one_class_alone(kind):
+    dataset = DatasetH(handler_of(), SEGMENTS)
+    members = {"ridge": {}, "lightgbm": {"n_estimators": 5}}
+    small = {
+        "gru": {"hidden_size": 8, "n_epochs": 1, "num_threads": 1},
+        "lightgbm": {"n_estimators": 5},
+        "ensemble": {"members": members, "folds": 1},
+    }
+    with R.start(experiment_name="test"):
+        model = SequenceModel(kind, step_len=6, **small[kind])
+        model.fit(dataset)
+        theirs = LGBModel(num_boost_round=5)
+        theirs.fit(dataset)
+        R.save_objects(**{"params.pkl": model, "theirs.pkl": theirs})
+        recorder = R.get_recorder()
+        again = recorder.load_object("params.pkl", unpickler=OneClass)
+        with pytest.raises(LoadObjectError, match="LGBModel"):
+            recorder.load_object("theirs.pkl", unpickler=OneClass)
+    assert again.predict(dataset).equals(model.predict(dataset))
+
+
 def test_a_pickled_dataset_and_model_of_a_recorder_go_on():
     dataset = DatasetH(handler_of(), SEGMENTS)
     model = SequenceModel("lightgbm", step_len=6, n_estimators=5)
@@ -190,7 +223,7 @@ def test_days_without_price_or_before_the_first_volume_are_left_out(tmp_path):
     frame = candles_of(20)
     frame.iloc[:3, frame.columns.get_loc("volume")] = 0.0
     frame.iloc[10, frame.columns.get_loc("close")] = 0.0
-    found, notes = load_convert().read_stock(write_csv(tmp_path, frame))
+    found, notes = load_example("convert").read_stock(write_csv(tmp_path, frame))
     assert found.index.equals(frame.index.delete([0, 1, 2, 10]))
     assert notes == ["3 days before the first volume left out", "1 days without a price left out"]
 
@@ -205,11 +238,11 @@ def test_days_without_price_or_before_the_first_volume_are_left_out(tmp_path):
 )
 def test_a_csv_that_cannot_be_converted_is_named(change, message, tmp_path):
     with pytest.raises(DataError, match=f"AAA.csv: .*{message}"):
-        load_convert().read_stock(write_csv(tmp_path, change(candles_of(20))))
+        load_example("convert").read_stock(write_csv(tmp_path, change(candles_of(20))))
 
 
 def test_nothing_to_convert_is_said(tmp_path):
-    convert = load_convert()
+    convert = load_example("convert")
     with pytest.raises(DataError, match="no stock"):
         convert.write_qlib({}, tmp_path)
     with pytest.raises(DataError, match="AAA has no day"):

@@ -13,7 +13,7 @@ from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.ensemble.combine import Follow
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
-from freqai_lstm_plugins.research.jobs import forecast
+from freqai_lstm_plugins.research.forecasting import forecast
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions, reproduce
 from tests.models.ensemble.windows import PERIOD, TREES, W, everywhere, prepared

@@ -13,6 +13,8 @@ from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, reproduce
+from freqai_lstm_plugins.research.tune.holdout import rivals
+from freqai_lstm_plugins.research.tune.parts import DEFAULTS, TUNED
 from tests.research.test_run import SMALL, N, experiment, write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
@@ -80,6 +82,14 @@ def test_nothing_of_the_symbol_that_is_left_out_counts_in_the_training(folder, t
 def test_what_only_panels_can_do_is_asked_of_panels_alone(folder, model, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         experiment(folder, models={"lstm": model})
+
+
+def test_a_search_judges_the_panel_that_it_searched(folder):
+    newcomer = {**PANEL, "leave_one_out": True, "balance": "symbols"}
+    asked = experiment(folder, models={"newcomer": newcomer})
+    models = rivals(asked, "newcomer")
+    assert newcomer.items() <= models[TUNED].items()
+    assert experiment(folder, models=models).models[DEFAULTS].leave_one_out
 
 
 def test_a_panel_of_one_symbol_leaves_nothing_to_train_on(folder, tmp_path):

@@ -91,7 +91,7 @@ def test_the_verdict_stands_first_and_the_parts_in_their_order(text, report):
         "Accounts, one against the other",
         "Prediction against outcome",
         "Training curves",
-        "Seconds and memory",
+        "Trainings",
         "Rows left out between training and test",
         "Jobs that failed or could not be done",
         "Data check",

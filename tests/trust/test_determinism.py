@@ -26,7 +26,7 @@ kinds = {
 }
 for case in CASES:
     if case is not ONE_NET:
-        kinds[case.name] = (SmallStrategy, None, case.changes)
+        kinds[case.name] = (SmallStrategy, "LeaLSTMRegressor", case.changes)
 for kind, (strategy, model, changes) in kinds.items():
     predicted, _ = backtest(
         Path(sys.argv[1]) / kind,

@@ -219,9 +219,7 @@ class PanelTrainer(LiveModel):
         kitchen.splits_by_time, kitchen.cut = True, cut
         data = self.prepare_slice(layout.arrange(frame), kitchen, layout.names, cut)
         self._refuse_constant_labels(data, kitchen)
-        # The training frames, which nothing reads again.
-        kitchen.data_dictionary = {}
-        kitchen.data.pop("filter_drop_index_training", None)
+        kitchen.forget_frames()
         return _Member(kitchen, layout, data["feature_names"]), data
 
     def _cut(self, dates: dict[str, pd.Series]) -> pd.Timestamp | None:
@@ -287,7 +285,7 @@ class PanelTrainer(LiveModel):
         kitchen.splits_by_time, kitchen.cut = True, None
         data = self.prepare_slice(layout.arrange(frame), kitchen, layout.names)
         self._refuse_constant_labels(data, kitchen)
-        kitchen.data.pop("filter_drop_index_training", None)
+        kitchen.forget_frames()
         require_names("features", data["feature_names"], net.feature_names_in_)
         require_names("labels", kitchen.label_list, net.label_names_)
         logger.info("%s predicts by the net of %d pairs.", kitchen.pair, len(facts["pairs"]))

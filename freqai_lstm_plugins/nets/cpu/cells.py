@@ -95,7 +95,7 @@ def _doubled(weight: Tensor, size: int) -> Tensor:
     return doubled
 
 
-def _call(kernel: Any, *arguments: Tensor | int) -> None:
+def _call(kernel: Any, *arguments: object) -> None:
     arrays = [
         # Views, no copies, but for weights that are transposed: numba's products want C order.
         item.detach().contiguous().numpy() if isinstance(item, Tensor) else item

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.data.candles import bars_per_year
 from freqai_lstm_plugins.errors import DataError, TrainingError
+from freqai_lstm_plugins.research.experiment_schema import MODEL_KEYS
 from freqai_lstm_plugins.research.findings import TITLES, choose_measure
 from freqai_lstm_plugins.research.inference import CHAMPION, Judgement, judge
 from freqai_lstm_plugins.research.judgement import judge_run
@@ -92,16 +93,12 @@ def open_holdout(session: Session, choice: Choice, runner: Runner) -> Opened:
 def rivals(experiment: Experiment, model: str) -> dict[str, dict[str, Any]]:
     """Return what is compared, by name; in the winner's place stand the defaults too."""
     settings = section_of(experiment, model)
-    own = {
-        "kind": settings.pop("kind"),
-        "scope": settings.pop("scope", "symbol"),
-        "symbol_embedding": settings.pop("symbol_embedding", 0),
-    }
+    own = {key: settings.pop(key) for key in MODEL_KEYS if key in settings}
     fixed = {WINDOW: experiment.features.window, **canonical_settings(settings, own["kind"]), **own}
     return {
         TUNED: dict(fixed),
         DEFAULTS: fixed,
-        CHAMPION: {"kind": CHAMPION, "scope": own["scope"]},
+        CHAMPION: {"kind": CHAMPION, "scope": own.get("scope", "symbol")},
     }
 
 
