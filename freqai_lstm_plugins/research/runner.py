@@ -6,6 +6,7 @@ Finished work is on disk, so whatever ends a run, the next one does what is miss
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ def _cluster(address: str | None) -> Iterator[None]:
             f"--dask {address}: no dask scheduler answers there ({type(error).__name__}). Start "
             f"one with `dask scheduler --host 127.0.0.1`, or leave --dask out."
         ) from error
+    _hush_dask()
     with client, parallel_config(backend="dask"):
         try:
             client.wait_for_workers(1, timeout=DASK_SECONDS)
@@ -132,6 +134,15 @@ def _cluster(address: str | None) -> Iterator[None]:
                 f"--dask {address}: the dask scheduler is lost. What is finished stays: start a "
                 f"scheduler and its workers, and run it again."
             ) from error
+
+
+def _hush_dask() -> None:
+    """Keep threads of dask, which outlive a lost scheduler, from tracebacks beside our one line."""
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        return
+    for name in list(logging.getLogger().manager.loggerDict):
+        if name.partition(".")[0] in {"distributed", "tornado", "asyncio"}:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _is_cancelled(error: Exception) -> bool:

@@ -259,16 +259,19 @@ def is_without_winner(place, rng):
     return no_lead and not (found.comparisons["verdict"] == "better").any()
 
 
+def draws_without_winner(place, seeds):
+    return sum(is_without_winner(place / str(n), np.random.default_rng([9, n])) for n in seeds)
+
+
 def test_ten_models_of_noise_have_no_winner(tmp_path):
-    won = [is_without_winner(tmp_path / str(n), np.random.default_rng([9, n])) for n in range(3)]
-    assert all(won)
+    """At least 90 of 100: of three draws at that rate one alone is without once in 36."""
+    assert draws_without_winner(tmp_path, range(3)) >= 2
 
 
 @pytest.mark.slow
 def test_of_many_draws_of_ten_models_of_noise_hardly_any_has_a_winner(tmp_path):
-    """At least 90 of 100: of 30 draws at that rate fewer than 24 are without once in a hundred."""
-    won = [is_without_winner(tmp_path / str(n), np.random.default_rng([9, n])) for n in range(30)]
-    assert sum(won) >= 24
+    """Of 30 draws at that rate fewer than 24 are without once in 38."""
+    assert draws_without_winner(tmp_path, range(30)) >= 24
 
 
 @pytest.mark.slow
