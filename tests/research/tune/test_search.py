@@ -396,9 +396,7 @@ def test_five_failures_at_the_start_end_the_search_with_the_reason(folder, tmp_p
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(jobs_module, "save_model", full)
-    with pytest.raises(
-        TrainingError, match=r"first 5 trials all failed.*No space left"
-    ) as caught:
+    with pytest.raises(TrainingError, match=r"first 5 trials all failed.*No space left") as caught:
         search(folder, tmp_path, 9)
     assert "\n" not in str(caught.value)
 
