@@ -175,7 +175,7 @@ class EnsembleSize:
     epochs: int = 4
     trees: int = 100
     rounds: int = 3
-    memory_rows: int = 50_000
+    memory_rows: int = 20_000
     candles: int = 2_000
 
 

@@ -107,7 +107,11 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         given = self.freqai_config
         parameters = {**given["data_split_parameters"], "test_size": self._test_rows(n_late)}
         parameters.pop("train_size", None)
-        changed = {**given, "data_split_parameters": parameters}
+        features = dict(given["feature_parameters"])
+        if self.cut is None:
+            # All rows are for training, whichever part that would be.
+            features["reverse_train_test_order"] = False
+        changed = {**given, "data_split_parameters": parameters, "feature_parameters": features}
         whole = self.config
         # freqtrade reads the split from both, and this kitchen's alone is another.
         self.freqai_config, self.config = changed, {**whole, "freqai": changed}

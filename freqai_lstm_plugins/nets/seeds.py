@@ -60,6 +60,7 @@ _TAKE_NONE = {
     "rrelu_",
     "scaled_dot_product_attention",
 }
+_DRAW = {"dropout", *_TAKE_A_GENERATOR, *_TAKE_NONE}
 # Held while the process's generators stand in for a computation's own.
 _process_lock = threading.Lock()
 
@@ -90,14 +91,15 @@ class _Draws(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call a function of torch, and hand it a generator if it draws."""
-        options = dict(kwargs or {})
-        # torch asks the modes of outer blocks too, after the innermost one.
-        is_mine = _innermost.draws is self and not self._is_lent
-        name = getattr(func, "__name__", "") if is_mine else ""
+        name, options = getattr(func, "__name__", ""), kwargs or {}
+        # Every operation of a training comes by here, also each look at a shape: nearly all draw
+        # nothing. torch asks the modes of outer blocks too, after the innermost one.
+        if name not in _DRAW or self._is_lent or _innermost.draws is not self:
+            return func(*args, **options)
         if name == "dropout":
             return self._dropout(*args, **options)
         if name in _TAKE_A_GENERATOR and options.get("generator") is None:
-            options["generator"] = self.generator(_device_of(args, options))
+            options = {**options, "generator": self.generator(_device_of(args, options))}
         elif name in _TAKE_NONE and _draws(name, args, options):
             with self.lent():
                 return func(*args, **options)

@@ -138,6 +138,34 @@ def test_a_forged_text_of_lightgbm_is_refused(what):
         sound_lightgbm(forged, n_columns)
 
 
+def test_nodes_of_lightgbm_that_go_in_a_ring_are_refused():
+    """Each node is met once, and no way leads from the root to two of them."""
+    model, n_columns = trained("lightgbm", prepared(300), n_estimators=1, num_leaves=4)
+    text = model.learned(0)[0]
+    ring = line("left_child", lambda _: "-1 2 1")(text)
+    ring = line("right_child", lambda _: "-2 -3 -4")(ring)
+    body = ring.partition("\n\n")[2]
+    ring = line("tree_sizes", lambda _: str(body.index("end of trees")))(ring)
+    with pytest.raises(MismatchError, match="stands before its parent"):
+        sound_lightgbm(ring, n_columns)
+
+
+def test_nodes_of_xgboost_whose_children_stand_before_them_are_refused():
+    model, n_columns = trained("xgboost", prepared(300), n_estimators=1, max_depth=3)
+    content = json.loads(model.learned(0)[0])
+    (only,) = model_of(content)["trees"]
+    n_nodes = len(only["parents"])
+    # The same tree with all nodes but the root in turned order.
+    order = [0, *range(n_nodes - 1, 0, -1)]
+    for name, values in only.items():
+        if isinstance(values, list) and len(values) == n_nodes:
+            only[name] = [values[place] for place in order]
+    for name in ("left_children", "right_children", "parents"):
+        only[name] = [order[v] if 0 <= v < n_nodes else v for v in only[name]]
+    with pytest.raises(MismatchError, match="lies outside"):
+        sound_xgboost(json.dumps(content), n_columns)
+
+
 def tree(name, value, node=0):
     def change(content):
         content["learner"]["gradient_booster"]["model"]["trees"][0][name][node] = value

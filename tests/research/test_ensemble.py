@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +20,7 @@ from freqai_lstm_plugins.research.forecasting import forecast
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions, reproduce
 from tests.models.ensemble.windows import PERIOD, TREES, W, everywhere, prepared
+from tests.research.test_commands import call
 from tests.research.test_run import experiment, write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
@@ -107,6 +111,48 @@ def test_folds_of_a_panel_go_by_time(done):
     rows = entry.metadata["rows"]
     # The last half in time, of every symbol.
     assert weighed.n_rows == pytest.approx((rows["train"] + rows["valid"]) / 2, rel=0.05)
+
+
+SMALL_RUN = """seeds = [1]
+[data]
+folder = "candles"
+[features]
+window = 5
+[label]
+horizon = 2
+[split]
+folds = 1
+test_bars = 60
+"""
+
+
+def block_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "ensemble.md").read_text()
+    command = "freqai-lstm compare ensembles.toml --out out/ensembles"
+    assert f"\n{command}\n" in page
+    (block,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    return command, block
+
+
+def test_the_file_of_the_page_is_an_experiment(folder, tmp_path):
+    models = tomllib.loads(block_of_the_page()[1])["models"]
+    started = start(experiment(folder, models=models), tmp_path / "out")
+    assert {"stack", "mean", "best", "seeds"} <= {job.model for job in started.plan.jobs}
+
+
+@pytest.mark.slow
+def test_the_command_and_the_file_of_the_page_run_word_for_word(tmp_path):
+    command, block = block_of_the_page()
+    # The same models, with nets that are trained in a moment.
+    tiny = "hidden_size = 4, num_layers = 1, max_epochs = 1"
+    block = block.replace("hidden_size = 32", tiny)
+    block = re.sub(r"(lstm-\d) = \{\}", rf"\1 = {{ {tiny} }}", block)
+    write_candles(tmp_path / "candles", "AB", 260)
+    (tmp_path / "ensembles.toml").write_text(SMALL_RUN + block)
+    result = call(*command.split()[1:], cwd=tmp_path)
+    assert "Report: out/ensembles/report/report.html" in result.stdout
+    table = pd.read_csv(tmp_path / "out" / "ensembles" / "report" / "tables" / "ensembles.csv")
+    assert set(table["model"]) == {"stack", "mean", "best", "seeds"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
 from freqai_lstm_plugins.freqai.lock import held
@@ -102,10 +104,11 @@ class PanelBacktest(PanelTrainer):
         """
         if self.panel is None:
             return self.train_alone(unfiltered_df, pair, dk)
-        # Two backtests at a time: one of them trains a slice, and the other finds it.
-        folder = Path(dk.data_path)
-        is_saved = self.save_backtest_models
-        with held(folder / "training.lock") if is_saved else nullcontext():
+        is_saved, had_files = self.save_backtest_models, self.has_files(dk)
+        with held(Path(dk.data_path) / "training.lock") if is_saved else nullcontext():
+            # Of two backtests at a time one trains a slice, and the other finds it.
+            if is_saved and not had_files and self.model_exists(dk):
+                return self.dd.load_data(pair, dk)
             panel = self._panel_of(dk)
             model = panel.models.pop(pair, None)
             if model is None:
@@ -154,11 +157,12 @@ class PanelBacktest(PanelTrainer):
         place = next(
             i for i, span in enumerate(dk.training_timeranges) if span is self.training_timerange
         )
-        dates = {}
+        span, dates = self.training_timerange, {}
         for pair in pairs:
-            span = self.training_timerange
-            known = self._candles(pair)["date"]
-            dates[pair] = known[(known >= span.startdt) & (known < span.stopdt)]
+            candles = self._candles(pair)
+            if not candles.empty:
+                known = candles["date"]
+                dates[pair] = known[(known >= span.startdt) & (known < span.stopdt)]
         self.former = self.dd.model_dictionary.get(dk.pair)
         return self.train_panel(
             stamp, pairs, dates, lambda pair: self._slice_of(pair, place, stamp)
@@ -199,9 +203,8 @@ class PanelBacktest(PanelTrainer):
         if pair not in self._features and pair not in self._whitelist():
             return None
         candles = self._candles(pair)
-        if (
-            len(given) != len(candles)
-            or not (given["date"].to_numpy() == candles["date"].to_numpy()).all()
+        if candles.empty or not np.array_equal(
+            *(frame["date"].to_numpy(dtype="datetime64[ns]") for frame in (given, candles))
         ):
             return None
         found = self._features_of(pair).set_axis(given.index)

@@ -35,7 +35,8 @@ class Layout:
     def arrange(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return candles and labels of a frame, with the features in this layout."""
         features = frame[self.sources].set_axis(self.names, axis=1)
-        others = [name for name in frame if name not in set(self.sources)]
+        taken = set(self.sources)
+        others = [name for name in frame if name not in taken]
         return frame[others].join(features)
 
 

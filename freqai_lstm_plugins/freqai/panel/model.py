@@ -161,8 +161,9 @@ class PanelModel(PanelBacktest):
         raise DataError("No pair predicts by the newest net any more.")
 
     def _newest_model(self) -> Any:
-        stamp = self._newest()
-        return self._served_by(stamp) if stamp else None
+        """Return the newest net where it is in memory, as for a net a pair; else None."""
+        models, stamp = self.dd.model_dictionary, self._newest()
+        return next((models[pair] for pair in models if self._trained(pair) == stamp), None)
 
     def _say_what_changed(self, pairs: Sequence[str]) -> None:
         if self.former is not None:

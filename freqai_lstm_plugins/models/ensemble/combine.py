@@ -115,9 +115,16 @@ def combine_points(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
     Returns:
         NaN where no member of any weight has a forecast.
     """
-    used = renormalised(forecasts, weights)
-    total = np.where(used > 0, used * np.nan_to_num(forecasts), 0.0).sum(axis=1)
-    return np.where(used.sum(axis=1) > 0, total, np.nan)
+    return _combined(_finite(forecasts), renormalised(forecasts, weights))
+
+
+def _finite(forecasts: FloatArray) -> FloatArray:
+    return np.where(np.isfinite(forecasts), forecasts, 0.0)
+
+
+def _combined(forecasts: FloatArray, used: FloatArray) -> FloatArray:
+    """Return the sums (N,) of finite forecasts by weights of sum 1, NaN where all weights are 0."""
+    return np.where(used.any(axis=1), (used * forecasts).sum(axis=1), np.nan)
 
 
 def renormalised(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
@@ -129,10 +136,17 @@ def renormalised(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
 
 def disagreement(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
     """Return the weighted deviation of the members from their forecast, (N,), in its units."""
-    used = renormalised(forecasts, weights)
-    point = combine_points(forecasts, weights)
-    squares = np.where(used > 0, used * np.square(np.nan_to_num(forecasts) - point[:, None]), 0.0)
-    return np.where(np.isnan(point), np.nan, np.sqrt(squares.sum(axis=1)))
+    return point_and_disagreement(forecasts, weights)[1]
+
+
+def point_and_disagreement(
+    forecasts: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return what `combine_points` and `disagreement` give, in one pass: a bot asks each candle."""
+    used, known = renormalised(forecasts, weights), _finite(forecasts)
+    point = _combined(known, used)
+    # NaN where there is no point, as it goes through the sum.
+    return point, np.sqrt((used * np.square(known - point[:, None])).sum(axis=1))
 
 
 def stack_weights(evidence: Evidence, penalty: float) -> FloatArray:

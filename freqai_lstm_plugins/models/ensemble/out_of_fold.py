@@ -208,23 +208,9 @@ def forecast_folds(
     failures: dict[str, str] = {}
     chosen = choose_folds(windows.times, windows.known_at, label_period, folds)
     for number, fold in enumerate(chosen):
-        part, scaling = fold_data(data, windows, fold)
         numbers[fold.test] = number
-        for k, (name, make) in enumerate(members.items()):
-            if name in failures:
-                continue
-            try:
-                found = _forecast(make().fit_windows(part, on_epoch=on_epoch), part, windows, fold)
-            except FATAL:
-                raise
-            # Whatever else one member raises, the others go on.
-            except Exception as error:
-                failures[name] = f"{type(error).__name__}: {error}"
-                logger.warning(
-                    "Member %s is left out, it fails in fold %d: %s", name, number, error
-                )
-                continue
-            said[..., k][:, fold.test] = scaling.unscale_targets(found)
+        # By itself, so that a fold's rows are gone before those of the next one are made.
+        said[:, fold.test] = _forecast_fold(data, windows, fold, members, failures, on_epoch)
     tested = numbers >= 0
     return [
         OutOfFold(
@@ -242,6 +228,39 @@ def forecast_folds(
         )
         for k in range(windows.targets.shape[1])
     ], failures
+
+
+def _forecast_fold(
+    data: Prepared,
+    windows: AllWindows,
+    fold: InnerFold,
+    members: Mapping[str, MakeModel],
+    failures: dict[str, str],
+    on_epoch: OnEpoch | None,
+) -> FloatArray:
+    """Return forecasts and ends of intervals of a fold's rows, (3, N, K, M); note what fails."""
+    part, scaling = fold_data(data, windows, fold)
+    said = np.full((3, len(fold.test), windows.targets.shape[1], len(members)), np.nan)
+    for k, (name, make) in enumerate(members.items()):
+        if name in failures:
+            continue
+        try:
+            found = _forecast(make().fit_windows(part, on_epoch=on_epoch), part, windows, fold)
+        except FATAL:
+            raise
+        # Whatever else one member raises, the others go on.
+        except Exception as error:
+            failures[name] = f"{type(error).__name__}: {error}"
+            begins = windows.times[fold.test].min()
+            logger.warning(
+                "Member %s is left out, it fails in the fold from candle %d on: %s",
+                name,
+                begins,
+                error,
+            )
+            continue
+        said[..., k] = scaling.unscale_targets(found)
+    return said
 
 
 def fold_data(data: Prepared, windows: AllWindows, fold: InnerFold) -> tuple[Prepared, Scaling]:

@@ -19,9 +19,8 @@ from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError, Tr
 from freqai_lstm_plugins.models.catalogue import is_adaptive
 from freqai_lstm_plugins.models.contract import Model, Predictions
 from freqai_lstm_plugins.models.ensemble.combine import (
-    combine_points,
-    disagreement,
     following_weights,
+    point_and_disagreement,
 )
 from freqai_lstm_plugins.models.ensemble.out_of_fold import (
     FATAL,
@@ -417,10 +416,9 @@ class EnsembleRegressor:
                 weighed.follow,
                 None if known.known_at is None else known.known_at[later],
             )
-        point = combine_points(forecasts, weights)
+        point, spread = point_and_disagreement(forecasts, weights)
         margin = np.nan if weighed.margin is None else weighed.margin
         lower, upper = (point, point) if ends is None else ends
-        spread = disagreement(forecasts, weights)
         return (
             point,
             np.minimum(lower - margin, point),

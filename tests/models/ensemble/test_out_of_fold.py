@@ -222,7 +222,7 @@ def test_a_failing_member_is_named_with_its_reason_and_the_others_go_on(caplog):
     (found,), failures = forecast_folds(prepared(), members, PERIOD, 3)
     assert list(failures) == ["bad"]
     assert "lag 4 lies outside windows of 4 rows" in failures["bad"]
-    assert "Member bad is left out, it fails in fold 0" in caplog.text
+    assert "Member bad is left out, it fails in the fold from candle" in caplog.text
     assert np.isnan(found.evidence.forecasts[:, 0]).all()
     assert np.isfinite(found.evidence.forecasts[:, 1]).all()
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.research import jobs as jobs_module
-from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, best_of, finished
+from freqai_lstm_plugins.research.tune.search import Search
+from freqai_lstm_plugins.research.tune.study import REASON, SETTINGS, best_of, completed, finished
 
 from .no_signal import LUCKY, SEEDS, require_luck, search_noise
 from .studies import search, write_candles
@@ -64,19 +65,28 @@ def test_a_search_over_windows_finds_what_only_the_long_one_sees(tmp_path):
     session = search(
         folder,
         tmp_path / "out",
-        7,
+        10,
         model="ridge",
-        ranges={"ridge": {"window": {"choices": [12, 24, 48]}, "alpha": {"value": 0.01}}},
+        ranges={
+            "ridge": {
+                "window": {"choices": [12, 24, 48]},
+                "lags": {"choices": [[0], [0, 11], [0, 47]]},
+                "alpha": {"value": 0.01},
+            }
+        },
+        how=Search("grid"),
         changes={
             "seeds": [1],
             "features": {"sets": ["columns"], "window": 12},
             "label": {"horizon": 1},
-            "models": {"ridge": {"lags": [0, 11, 23, 47]}},
+            "models": {"ridge": {}},
         },
     )
     best = best_of(session.study)
     assert best.user_attrs[SETTINGS]["window"] == 48
     assert best.value > 0.5
+    others = [one.value for one in completed(session.study) if one.number != best.number]
+    assert max(others) < 0.3
 
 
 @pytest.mark.slow
