@@ -203,9 +203,10 @@ class PanelBacktest(PanelTrainer):
         if pair not in self._features and pair not in self._whitelist():
             return None
         candles = self._candles(pair)
-        if candles.empty or not np.array_equal(
-            *(frame["date"].to_numpy(dtype="datetime64[ns]") for frame in (given, candles))
-        ):
+        if candles.empty:
+            return None
+        mine, theirs = (f["date"].to_numpy(dtype="datetime64[ns]") for f in (given, candles))
+        if not np.array_equal(mine, theirs):
             return None
         found = self._features_of(pair).set_axis(given.index)
         return found.join(given[[name for name in given if name not in found]])
