@@ -179,13 +179,6 @@ def _named(symbol: str, by_stem: Mapping[str, CandleFile], folder: Path) -> Cand
     raise DataError(f"{folder} has no candles of {symbol}: {hint}")
 
 
-def read_folder(
-    folder: Path, symbols: Sequence[str] | None = None, timeframe: str | None = None
-) -> dict[str, Candles]:
-    """Read the candles of a folder by symbol; see `find_files` and `read_candles`."""
-    return {file.symbol: read_candles(file.path) for file in find_files(folder, symbols, timeframe)}
-
-
 def read_candles(path: Path) -> Candles:
     """Read one file of candles, rows as they stand, prices and volume as float64.
 

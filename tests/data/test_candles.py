@@ -16,7 +16,6 @@ from freqai_lstm_plugins.data.candles import (
     file_stem,
     find_files,
     read_candles,
-    read_folder,
     read_table,
     union_calendar,
 )
@@ -48,7 +47,7 @@ def test_the_same_candles_are_read_from_feather_parquet_and_csv(tmp_path):
     frame.to_feather(tmp_path / "A.feather")
     frame.to_parquet(tmp_path / "B.parquet")
     frame.to_csv(tmp_path / "C.csv", index=False)
-    read = read_folder(tmp_path)
+    read = {file.symbol: read_candles(file.path) for file in find_files(tmp_path)}
     assert list(read) == ["A", "B", "C"]
     for one in read.values():
         pd.testing.assert_frame_equal(one, frame)
@@ -99,7 +98,7 @@ def test_a_symbol_that_cannot_be_had_is_named(tmp_path, symbols, message):
     for symbol in ("FPT", "VHM"):
         csv(tmp_path / f"{symbol}.csv", "2024-01-01,1,1,1,1,1")
     with pytest.raises(DataError) as caught:
-        read_folder(tmp_path, symbols)
+        find_files(tmp_path, symbols)
     assert message in str(caught.value)
 
 
@@ -112,9 +111,9 @@ def test_a_symbol_in_two_files_is_refused(tmp_path):
 
 def test_folders_without_candles_say_so(tmp_path):
     with pytest.raises(DataError, match="is no folder"):
-        read_folder(tmp_path / "none")
+        find_files(tmp_path / "none")
     with pytest.raises(DataError, match="holds no feather, parquet or CSV files"):
-        read_folder(tmp_path)
+        find_files(tmp_path)
 
 
 def test_rows_come_through_as_they_stand(tmp_path):
@@ -259,5 +258,6 @@ def test_an_end_includes_its_whole_day():
 
 @pytest.mark.skipif("FREQAI_LSTM_CANDLES" not in os.environ, reason="no real candles")
 def test_real_hourly_candles_have_the_bars_of_a_year():
-    frames = read_folder(Path(os.environ["FREQAI_LSTM_CANDLES"]), timeframe="1h")
+    files = find_files(Path(os.environ["FREQAI_LSTM_CANDLES"]), timeframe="1h")
+    frames = {file.symbol: read_candles(file.path) for file in files}
     assert bars_per_year(union_calendar(frames)) == pytest.approx(8765.82)
