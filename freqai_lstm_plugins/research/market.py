@@ -34,10 +34,6 @@ class Rules:
     limit: float | None = None
 
 
-# Settled two days after the purchase; 7 % is the limit of the exchange of Ho Chi Minh City.
-VIETNAM_RULES = Rules(can_short=False, settlement=2, limit=0.07)
-
-
 @dataclass(frozen=True)
 class Market:
     """Returns of all symbols on one calendar, and who could be traded when.

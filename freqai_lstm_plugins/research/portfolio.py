@@ -61,10 +61,6 @@ class Costs:
         return Costs(factor * self.buy, factor * self.sell, factor * self.tax)
 
 
-BINANCE_COSTS = Costs(buy=0.001, sell=0.001)
-VIETNAM_COSTS = Costs(buy=0.0015, sell=0.0015, tax=0.001)
-
-
 @dataclass(frozen=True)
 class Plan:
     """How predictions become positions.

@@ -7,10 +7,11 @@ import pandas as pd
 
 from freqai_lstm_plugins.research.findings import Trading, find
 from freqai_lstm_plugins.research.market import Rules, build_market
-from freqai_lstm_plugins.research.portfolio import BINANCE_COSTS, Plan
+from freqai_lstm_plugins.research.portfolio import Plan
 from freqai_lstm_plugins.research.predictions import check_predictions
 from freqai_lstm_plugins.research.report import Report, Run
 from tests.research.candles import candles, walk_of
+from tests.research.markets import BINANCE_COSTS
 from tests.research.tables import table, together, with_ic
 
 SKILL = {"lstm": 0.06, "tft": 0.03, "ridge": 0.02, "lightgbm": 0.05, "naive_last": 0.0}

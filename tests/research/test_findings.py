@@ -9,8 +9,9 @@ import pytest
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.research.findings import EQUAL, HINDSIGHT, Trading, choose_measure, find
 from freqai_lstm_plugins.research.market import build_market
-from freqai_lstm_plugins.research.portfolio import BINANCE_COSTS, Plan
+from freqai_lstm_plugins.research.portfolio import Plan
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common
+from tests.research.markets import BINANCE_COSTS
 from tests.research.reports import made_findings, made_predictions
 
 MODELS = {"lstm", "tft", "ridge", "lightgbm", "naive_last", "naive_zero"}

@@ -8,12 +8,12 @@ import pytest
 
 from freqai_lstm_plugins.errors import DataError
 from freqai_lstm_plugins.research.market import (
-    VIETNAM_RULES,
     Rules,
     build_market,
     count_bars_per_year,
 )
 from tests.research.candles import candles
+from tests.research.markets import VIETNAM_RULES
 
 NAN = float("nan")
 

@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
-from freqai_lstm_plugins.research.market import VIETNAM_RULES, Rules, build_market
+from freqai_lstm_plugins.research.market import Rules, build_market
 from freqai_lstm_plugins.research.portfolio import (
-    BINANCE_COSTS,
-    VIETNAM_COSTS,
     Account,
     Costs,
     Plan,
@@ -24,6 +22,7 @@ from freqai_lstm_plugins.research.portfolio import (
     weigh,
 )
 from tests.research.candles import candles, forecasts_of, walk_of
+from tests.research.markets import BINANCE_COSTS, VIETNAM_COSTS, VIETNAM_RULES
 
 NAN = float("nan")
 SHORT = Rules(can_short=True)
