@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[ROW]...", help=f"Rows: {', '.join(ROWS)}.")
+        list[str] | None, typer.Argument(metavar="ROW", help=f"Rows: {', '.join(ROWS)}.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Tiny sizes, to see that everything runs.")

@@ -31,13 +31,16 @@ Model = Annotated[
 RangesFile = Annotated[
     Path | None, typer.Option(help="JSON file of ranges; without it the built-in ones.")
 ]
-Objective = Annotated[str | None, typer.Option(help="What is to be good: rank_ic, loss or sharpe.")]
+Objective = Annotated[
+    str | None, typer.Option(help="What is to be good: rank_ic (the default), loss or sharpe.")
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Replace a value: --set label.horizon=5.")
 ]
 # How.
 Trials = Annotated[
-    int | None, typer.Option(min=1, help="Finished trials the study is to have in the end.")
+    int | None,
+    typer.Option(min=1, help="Finished trials the study is to have in the end; 30 by default."),
 ]
 SamplerName = Annotated[str, typer.Option(help="tpe, gp, random or grid.")]
 PrunerName = Annotated[
