@@ -22,8 +22,9 @@ from freqai_lstm_plugins.data.candles import bars_per_year
 from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.research.experiment import load_experiment
 from freqai_lstm_plugins.research.findings import find
+from freqai_lstm_plugins.research.forecasting import in_label_units
 from freqai_lstm_plugins.research.inference import judge
-from freqai_lstm_plugins.research.jobs import MODEL_FILE, in_label_units, is_done, make_inputs
+from freqai_lstm_plugins.research.jobs import MODEL_FILE, is_done, make_inputs
 from freqai_lstm_plugins.research.judgement import trading_of
 from freqai_lstm_plugins.research.metrics import date_series
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common

@@ -17,7 +17,9 @@ def seeds():
 
 
 def test_each_day_has_an_ic_and_a_rank_ic(seeds):
-    index = pd.MultiIndex.from_product([["d1", "d2"], "abc"], names=["datetime", "instrument"])
+    index = pd.MultiIndex.from_product(
+        [["d1", "d2"], ["a", "b", "c"]], names=["datetime", "instrument"]
+    )
     label = pd.Series([1.0, 2, 3, 1, 2, 3], index)
     predicted = pd.Series([1.0, 2, 9, 3, 2, 1], index)
     found = seeds.daily(predicted, label)

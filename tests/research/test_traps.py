@@ -136,10 +136,8 @@ def test_without_the_purge_jobs_refuse_and_the_ic_rises_where_they_do_not(tmp_pa
 
 @pytest.mark.slow
 def test_the_ic_rises_without_the_purge_whatever_the_market(tmp_path, monkeypatch):
-    found = [purged_and_not(tmp_path / str(n), monkeypatch, [20, n]) for n in range(10)]
-    rises = [leaky - honest for honest, leaky in found]
-    assert min(rises) > 0.15
-    assert np.mean(rises) > 0.3
+    found = [purged_and_not(tmp_path / str(n), monkeypatch, [20, n]) for n in range(6)]
+    assert min(leaky - honest for honest, leaky in found) > 0.3
 
 
 @pytest.mark.parametrize("ahead", [0, 1])

@@ -106,6 +106,10 @@ def open_storage(url: str) -> Any:
         raise MissingExtraError("psycopg", "tune-server", "A study in PostgreSQL") from error
     except SQLAlchemyError as error:
         raise _unreachable(url, error) from error
+    # Where the tables are there, but are not ours to write, Optuna hides why behind its own.
+    except load_optuna().exceptions.StorageInternalError as error:
+        cause = error.__cause__
+        raise _unreachable(url, cause if isinstance(cause, Exception) else error) from error
 
 
 def _open_database(url: str) -> Any:
