@@ -16,7 +16,7 @@ from benchmarks.comparison import comparison
 from benchmarks.measure import Ratio, Row, Spread
 from benchmarks.sizes import Size, TuneSize
 from freqai_lstm_plugins.research.tune.objective import Runner, evaluate
-from freqai_lstm_plugins.research.tune.ranges import Ranges, distribution, draw
+from freqai_lstm_plugins.research.tune.ranges import Ranges, draw
 from freqai_lstm_plugins.research.tune.search import Search, make_sampler
 from freqai_lstm_plugins.research.tune.session import Asked, Session, open_session
 from freqai_lstm_plugins.research.tune.storage import load_optuna, open_storage, quiet
@@ -195,12 +195,16 @@ def _suggest(ranges: Ranges, path: Path, n_stored: int) -> list[float]:
             direction="maximize",
             sampler=make_sampler(ranges, Search("random")),
         )
-        known = {name: distribution(one) for name, one in ranges.items()}
         source = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        stored = [source.ask() for _ in range(n_stored)]
+        for trial in stored:
+            draw(trial, ranges)
         study.add_trials(
             [
-                optuna.create_trial(params=source.ask(known).params, distributions=known, value=n)
-                for n in range(n_stored)
+                optuna.create_trial(
+                    params=trial.params, distributions=trial.distributions, value=trial.number
+                )
+                for trial in stored
             ]
         )
         study.sampler = make_sampler(ranges, Search("tpe"))

@@ -27,7 +27,11 @@ def explain(
         ),
     ],
     pair: Annotated[
-        str | None, typer.Option(help="Pair to explain; by default that of the model's name.")
+        str | None,
+        typer.Option(
+            help="Pair to explain; by default that of the model's name. One net for all pairs must "
+            "be told one."
+        ),
     ] = None,
     userdir: UserDir = Path("user_data"),
     config: Configs = None,

@@ -319,18 +319,6 @@ def _primitive(value: Any) -> str | float | int | bool | None:
     return value if value is None or isinstance(value, (str, int, float)) else json.dumps(value)
 
 
-def distribution(one: Range) -> Any:
-    """Return what may be drawn, in Optuna's terms."""
-    from optuna import distributions
-
-    if isinstance(one, Choices):
-        return distributions.CategoricalDistribution([_primitive(value) for value in one.values])
-    if one.is_whole:
-        step = 1 if one.log else int(one.step or 1)
-        return distributions.IntDistribution(int(one.low), int(one.high), log=one.log, step=step)
-    return distributions.FloatDistribution(one.low, one.high, log=one.log, step=one.step)
-
-
 def contains(one: Range, value: Any) -> bool:
     """Whether a range holds a value."""
     if isinstance(one, Choices):

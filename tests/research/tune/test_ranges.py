@@ -15,7 +15,6 @@ from freqai_lstm_plugins.research.tune.ranges import (
     contains,
     default_settings,
     describe,
-    distribution,
     draw,
     grid,
     load_ranges,
@@ -249,7 +248,9 @@ def test_a_range_knows_what_it_holds(value, inside):
     one = parse_ranges(PUBLISHED, "lstm", "r")["hidden_size"]
     assert contains(one, value) is inside
     if value is not None:
-        assert distribution(one)._contains(value) is inside
+        trial = optuna.create_study().ask()
+        draw(trial, {one.name: one})
+        assert trial.distributions[one.name]._contains(value) is inside
 
 
 def test_a_grid_goes_from_end_to_end():
