@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -86,9 +87,7 @@ class JoinedRows:
         for name, parts in self._parts.items():
             own = data[f"{name}_windows"]
             # Its rows stand in the table now, and need not stand twice.
-            parts.append(
-                WindowSet(torch.empty(0), own.ends + start, own.targets, own.weights, own.window)
-            )
+            parts.append(replace(own, rows=torch.empty(0), ends=own.ends + start))
         self._pairs.append(pair)
         self._used = stop
 
@@ -131,16 +130,25 @@ def require_memory(n_rows: int, n_pairs: int, width: int) -> str:
 
 
 def _joined(rows: torch.Tensor, parts: list[WindowSet], balance: str) -> WindowSet:
-    total = sum(map(len, parts))
-    filled = sum(len(part) > 0 for part in parts)
-    weights = [
-        part.weights * (total / (filled * max(len(part), 1)) if balance == "pairs" else 1.0)
-        for part in parts
-    ]
+    factors, mean = _factors(parts, balance)
+    weights = [part.weights * factor for part, factor in zip(parts, factors, strict=True)]
     return WindowSet(
         rows,
         torch.cat([part.ends for part in parts]),
         torch.cat([part.targets for part in parts]),
         torch.cat(weights),
         parts[0].window,
+        mean,
     )
+
+
+def _factors(parts: list[WindowSet], balance: str) -> tuple[list[float], float]:
+    """Return by what each pair's weights, of mean 1, are multiplied, and what their mean was."""
+    total, n_filled = sum(map(len, parts)), sum(len(part) > 0 for part in parts)
+    if not total:
+        return [1.0] * len(parts), 1.0
+    if balance == "pairs":
+        mean = sum(part.mean_weight for part in parts if len(part)) / n_filled
+        return [total / (n_filled * max(len(part), 1)) for part in parts], mean
+    mean = sum(part.mean_weight * len(part) for part in parts) / total
+    return [part.mean_weight / mean for part in parts], mean
