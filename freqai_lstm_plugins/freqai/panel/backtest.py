@@ -140,6 +140,8 @@ class PanelBacktest(PanelTrainer):
             raise
         if self.save_backtest_models:
             save_panel(panel, self.dd.np_encoder)
+            # The one read last may be the one whose place this takes.
+            self.dd.nets.clear()
         else:
             self._known[stamp] = panel
         return panel

@@ -105,6 +105,17 @@ def test_the_next_run_finds_the_files_of_a_slice(first, tmp_path, market, caplog
     assert_same(predicted, other, market)
 
 
+def test_no_pair_predicts_by_a_net_that_was_trained_again(tmp_path):
+    market = make_market(days=3)
+    backtest_pairs(tmp_path, market)
+    shutil.rmtree(tmp_path / "models/test/backtesting_predictions")
+    for path in tmp_path.glob("models/test/*/cb_btc_*"):
+        path.unlink()
+    _, model = backtest_pairs(tmp_path, market)
+    models = model.dd.model_dictionary
+    assert models[ETH].net_ is not models[ADA].net_
+
+
 def test_other_pairs_under_the_same_identifier_are_refused_by_name(first, market):
     folder, _, _ = first
     model = panel_model(folder, market)
