@@ -90,6 +90,21 @@ def test_without_saved_models_the_net_lives_for_the_run(first, tmp_path, market,
     assert_same(predicted, other, market)
 
 
+@pytest.mark.parametrize("panel", [{}, None], ids=["all pairs", "a net a pair"])
+def test_continual_learning_goes_on_from_models_that_are_not_saved(tmp_path, market, panel):
+    predicted = [
+        backtest_pairs(
+            tmp_path / str(is_saved),
+            {BTC: market[BTC]},
+            freqai__continual_learning=True,
+            freqai__save_backtest_models=is_saved,
+            **{PANEL: panel},
+        )[0]
+        for is_saved in (True, False)
+    ]
+    assert_same(*predicted, market)
+
+
 @pytest.mark.parametrize("is_whole", [True, False], ids=["all files", "without one pair's"])
 def test_the_next_run_finds_the_files_of_a_slice(first, tmp_path, market, caplog, is_whole):
     caplog.set_level(logging.INFO)
