@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import psutil
 import torch
@@ -51,7 +52,7 @@ class JoinedRows:
     """Scaled rows of all pairs with their windows, filled in pair by pair.
 
     Args:
-        n_rows: Rows of all pairs at most.
+        n_rows: Rows of all pairs, as far as they can be counted; more make the table longer.
         n_pairs: How many pairs there are, for the message.
         n_features: F.
         has_symbol: Whether a last column holds the pair's number.
@@ -79,6 +80,10 @@ class JoinedRows:
         """
         rows = data["train_windows"].rows.numpy()
         start, stop = self._used, self._used + len(rows)
+        if stop > len(self._values):
+            # Candles that came while the pairs before were prepared.
+            self._values = _longer(self._values, stop)
+            self._moments = {name: _longer(old, stop) for name, old in self._moments.items()}
         self._values[start:stop, : rows.shape[1]] = rows
         if self._has_symbol:
             self._values[start:stop, -1] = len(self._pairs)
@@ -127,6 +132,12 @@ def require_memory(n_rows: int, n_pairs: int, width: int) -> str:
             f"name fewer pairs in panel.pairs."
         )
     return words
+
+
+def _longer(array: npt.NDArray[Any], n_rows: int) -> npt.NDArray[Any]:
+    made = np.empty((n_rows, *array.shape[1:]), dtype=array.dtype)
+    made[: len(array)] = array
+    return made
 
 
 def _joined(rows: torch.Tensor, parts: list[WindowSet], balance: str) -> WindowSet:

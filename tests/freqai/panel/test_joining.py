@@ -37,15 +37,16 @@ def prepared(n_rows: int, value: float, train: tuple[int, ...], valid: tuple[int
     }
 
 
-def joined(balance: str = "candles", *, has_symbol: bool = False) -> dict:
-    table = JoinedRows(30, 2, 2, has_symbol=has_symbol)
+def joined(balance: str = "candles", *, has_symbol: bool = False, n_rows: int = 30) -> dict:
+    table = JoinedRows(n_rows, 2, 2, has_symbol=has_symbol)
     table.add("A/B", prepared(5, 1.0, (1, 2, 3), (4,)))
     table.add("C/B", prepared(3, 2.0, (1,), (2,)))
     return table.finish(balance)
 
 
-def test_rows_stand_pair_after_pair_and_windows_keep_to_theirs():
-    found = joined()
+@pytest.mark.parametrize("n_rows", [30, 6], ids=["as counted", "more than counted"])
+def test_rows_stand_pair_after_pair_and_windows_keep_to_theirs(n_rows):
+    found = joined(n_rows=n_rows)
     train = found["train_windows"]
     assert train.rows.tolist() == [[1.0, 1.0]] * 5 + [[2.0, 2.0]] * 3
     assert train.ends.tolist() == [1, 2, 3, 6]
