@@ -85,7 +85,7 @@ def test_a_pair_that_leaves_is_not_trained_on_and_dropped_one_training_later(tmp
             train_again(bot)
             assert facts(bot, BTC)["pairs"] == [BTC, ETH]
             assert (ADA in bot.model.dd.model_dictionary) is is_there
-        assert ADA not in bot.model.train_queue
+        bot.wait(lambda: ADA not in bot.model.train_queue)
 
 
 @pytest.mark.parametrize("what", ["no candles", "all NaN", "a constant label"])
