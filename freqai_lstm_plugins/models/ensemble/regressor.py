@@ -203,12 +203,6 @@ class EnsembleRegressor:
         """Predict the rows (N, F) at which a full window ends, by the weights to start from."""
         return self.combined(self.forecast_members(rows, has_window))
 
-    def predict_following(
-        self, rows: FloatArray, has_window: BoolArray, known: KnownLabels
-    ) -> EnsemblePredictions:
-        """Predict as `predict_windows` does, by weights that follow labels known at each row."""
-        return self.combined(self.forecast_members(rows, has_window), known)
-
     def forecast_members(self, rows: FloatArray, has_window: BoolArray) -> FloatArray:
         """Return what each member says, lower and upper ends of intervals too: (3, N, K, M)."""
         fitted = self.require_fitted()

@@ -263,7 +263,8 @@ def test_the_interval_holds_its_share_of_rows_that_nothing_was_fitted_on(combine
         model.fit_windows(data)
         fresh = prepared(3000, seed=100 + seed)
         # Weights that follow labels are given those that are known by then, as they were before.
-        found = model.predict_following(*everywhere(fresh), known(fresh, start=0))
+        said = model.forecast_members(*everywhere(fresh))
+        found = model.combined(said, known(fresh, start=0))
         ends = fresh.train.ends.numpy()
         targets = fresh.train.targets[:, 0].numpy()
         inside = (found.lower[ends, 0] <= targets) & (targets <= found.upper[ends, 0])
