@@ -19,7 +19,7 @@ from freqai_lstm_plugins.freqai.sidecar import write_hashes
 from freqai_lstm_plugins.freqai.stored import read_model, why_unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection
 
     import pandas as pd
     from freqtrade.configuration import TimeRange
@@ -89,7 +89,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         super().save_data(model, coin, dk)
         write_hashes(Path(dk.data_path) / dk.model_filename)
 
-    def swap(self, models: dict[str, Any], trained: int, leaving: Iterable[str] = ()) -> None:
+    def swap(self, models: dict[str, Any], trained: int, leaving: Collection[str] = ()) -> None:
         """Let pairs predict by new models, all from one moment on, and save which they are.
 
         Args:
@@ -97,8 +97,11 @@ class DurableDataDrawer(FreqaiDataDrawer):
             trained: When the training was, for `trained_timestamp`.
             leaving: Pairs whose models are dropped.
         """
-        kept = {p: m for p, m in self.model_dictionary.items() if p not in set(leaving)}
-        self.model_dictionary = {**kept, **models}
+        # In one step, since the trading loop adds what it has read from disk.
+        known = self.model_dictionary.copy()
+        for pair in leaving:
+            known.pop(pair, None)
+        self.model_dictionary = known | models
         entries = {}
         for pair, model in models.items():
             metadata = model.companion[0]
@@ -127,9 +130,11 @@ class DurableDataDrawer(FreqaiDataDrawer):
         model: Any = self.model_dictionary.get(coin) if dk.live else None
         if model is None:
             model = read_model(Path(dk.data_path) / dk.model_filename, self.nets)
-            # A training may just have brought a newer one.
-            model = self.model_dictionary.setdefault(coin, model) if dk.live else model
-            self.model_dictionary[coin] = model
+            if dk.live:
+                # A training may just have brought a newer one.
+                model = self.model_dictionary.setdefault(coin, model)
+            else:
+                self.model_dictionary[coin] = model
         dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
         dk.training_features_list = dk.data["training_features_list"]
         dk.label_list = dk.data["label_list"]

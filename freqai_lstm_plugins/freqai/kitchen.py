@@ -103,12 +103,11 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         """Split rows as the config says, or where all pairs are split at one moment, there."""
         if not self.splits_by_time:
             return super().make_train_test_datasets(filtered_dataframe, labels)
-        n_late = 0 if self.cut is None else int((self.train_dates >= self.cut).sum())
         given = self.freqai_config
-        parameters = {**given["data_split_parameters"], "test_size": self._test_rows(n_late)}
-        parameters.pop("train_size", None)
         features = dict(given["feature_parameters"])
-        if self.cut is None:
+        n_test = self._test_rows(bool(features.get("reverse_train_test_order")))
+        parameters = {**given["data_split_parameters"], "test_size": n_test}
+        if not n_test:
             # All rows are for training, whichever part that would be.
             features["reverse_train_test_order"] = False
         changed = {**given, "data_split_parameters": parameters, "feature_parameters": features}
@@ -120,16 +119,18 @@ class SequenceDataKitchen(FreqaiDataKitchen):
         finally:
             self.freqai_config, self.config = given, whole
 
-    def _test_rows(self, n_late: int) -> int:
-        """Return how many of the last rows scikit-learn is to cut off.
+    def _test_rows(self, is_reversed: bool) -> int:
+        """Return how many of the last rows scikit-learn is to cut off; 0 to train on all.
 
         Raises:
             DataError: No row is left to train on.
         """
-        is_reversed = self.freqai_config["feature_parameters"].get("reverse_train_test_order")
-        n_rows = len(self.train_dates)
-        n_train = n_late if is_reversed and self.cut is not None else n_rows - n_late
-        if not n_train or (is_reversed and n_late == n_rows):
+        if self.cut is None:
+            return 0
+        n_rows, n_late = len(self.train_dates), int((self.train_dates >= self.cut).sum())
+        if is_reversed and n_late == n_rows:
+            return 0
+        if n_late == (0 if is_reversed else n_rows):
             raise DataError(
                 f"{self.pair}: none of its {n_rows} candles with features and a label lies in the "
                 f"training part, which all pairs share and which {self.cut} bounds."

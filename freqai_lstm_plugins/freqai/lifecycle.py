@@ -165,7 +165,7 @@ class HostedModel(BasePyTorchModel):
         if not dk.slice_length:
             return None
         try:
-            return self.train_pair(unfiltered_df, pair, dk)
+            model = self.train_pair(unfiltered_df, pair, dk)
         except (FreqaiLSTMError, OperationalException) as error:
             # FreqAI would go on to the next slice, which must fail in the same way.
             self._refusal = error if isinstance(error, ConfigError) else None
@@ -180,6 +180,9 @@ class HostedModel(BasePyTorchModel):
         except Exception as error:
             self._failures.append(f"{type(error).__name__}: {error}")
             raise
+        # The host keeps models that it saves alone, and continual learning goes on from this one.
+        self.dd.model_dictionary[pair] = model
+        return model
 
     # backtest
 

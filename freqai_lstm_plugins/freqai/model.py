@@ -240,13 +240,14 @@ class SequenceModel(NetModel):
         rows = scale_rows(frame, dk, self.window_size, filled_candles)
         require_names("features", rows.names, model.feature_names_in_)
         rows.has_window[:n_context] = False
-        pred_df, is_answered = self.answer_rows(model, unfiltered_df, rows, n_context, dk)
-        # Attributes that the host, and whoever derives a class from its models, may read.
-        dk.data_dictionary["prediction_features"] = _without_context(rows.frame, n_context)
+        # Before an answer, for which other rows may go through the same pipeline.
         if "di" in dk.feature_pipeline:
             dk.DI_values = dk.feature_pipeline["di"].di_values[n_context:]
         else:
-            dk.DI_values = np.zeros(len(pred_df))
+            dk.DI_values = np.zeros(len(unfiltered_df))
+        pred_df, is_answered = self.answer_rows(model, unfiltered_df, rows, n_context, dk)
+        # Attributes that the host, and whoever derives a class from its models, may read.
+        dk.data_dictionary["prediction_features"] = _without_context(rows.frame, n_context)
         dk.do_predict = (rows.counts[n_context:] & is_answered).astype(np.int_)
         if dk.live and len(pred_df):
             _log_newest(dk, frame["date"].iloc[-1], pred_df)

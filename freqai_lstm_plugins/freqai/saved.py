@@ -26,7 +26,7 @@ from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, NotACheckpointError
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
-from freqai_lstm_plugins.freqai.stored import read_metadata
+from freqai_lstm_plugins.freqai.stored import members_of
 from freqai_lstm_plugins.models.registry import ENSEMBLE
 from freqai_lstm_plugins.models.state import SequenceState, read_state
 from freqai_lstm_plugins.names import MODEL_SUFFIX, PANEL_NAME
@@ -127,11 +127,7 @@ def _net_of(checkpoint: Checkpoint | None) -> SequenceState | None:
 
 def _stem_of_pair(net_stem: Path, pair: str | None) -> Path:
     """Return the stem of a pair's files beside one net for many pairs."""
-    stamp = net_stem.name.rpartition("_")[2]
-    stems = {}
-    for path in sorted(net_stem.parent.glob(f"cb_*_{stamp}_{METADATA}.json")):
-        stem = path.with_name(path.name.removesuffix(f"_{METADATA}.json"))
-        stems[str(read_metadata(stem).get("panel", {}).get("pair"))] = stem
+    stems = {str(panel.get("pair")): stem for stem, panel in members_of(net_stem)}
     if pair not in stems:
         raise ConfigError(
             f"{net_stem.name}{MODEL_SUFFIX} is one net for many pairs. Name one of them with "

@@ -182,6 +182,9 @@ def _purge(
     for name, positions in parts.items():
         masks[name][positions] = True
     later = masks[second] if cut is None else (dates >= cut).to_numpy()
+    # Nothing comes before the cut where the order is reversed and the pair came after it.
+    if later[parts[first]].all():
+        return
     kept = purged(masks[first], later, label_period)[parts[first]]
     for kind in ("features", "labels", "weights"):
         data[f"{first}_{kind}"] = data[f"{first}_{kind}"][kept]

@@ -26,7 +26,7 @@ from freqai_lstm_plugins.freqai.sidecar import NET, part_of, require_unchanged, 
 from freqai_lstm_plugins.models.registry import from_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 Companion = tuple[dict[str, Any], Pipeline, Pipeline]
@@ -94,6 +94,23 @@ def net_of(stem: Path, metadata: dict[str, Any]) -> Path:
     if not isinstance(name, str) or not name or "/" in name or "\\" in name:
         raise NotACheckpointError(f"{part_of(stem, METADATA)}.json is damaged: it names no net.")
     return stem.with_name(name)
+
+
+def members_of(net_stem: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the pairs of one net for many: the stem of each, and what its metadata say of the net.
+
+    Metadata that cannot be read are those of no pair.
+    """
+    stamp = net_stem.name.rpartition("_")[2]
+    for path in sorted(net_stem.parent.glob(f"cb_*_{stamp}_{METADATA}.json")):
+        stem = path.with_name(path.name.removesuffix(f"_{METADATA}.json"))
+        try:
+            metadata = read_metadata(stem)
+            is_member = "panel" in metadata and net_of(stem, metadata) == net_stem
+        except (OSError, ValueError, NotACheckpointError):
+            continue
+        if is_member:
+            yield stem, metadata["panel"]
 
 
 def with_companion(model: Any, companion: Companion) -> Any:

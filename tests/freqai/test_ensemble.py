@@ -202,6 +202,21 @@ def test_a_bot_asks_a_member_about_each_candle_once_and_remembers_no_more_than_i
     assert len(remembered) <= 60
 
 
+def test_the_dissimilarity_is_that_of_the_newest_candle_after_missed_ones(tmp_path, frame):
+    settings = {
+        "members": TURNING,
+        "combine": "dynamic",
+        "changes": {"freqai__feature_parameters__DI_threshold": 5},
+    }
+    train(make_ensemble(tmp_path, **settings), known_by(frame, STOP - 1))
+    found = []
+    for rows in ((430, 431, 432, 433), (430, 433)):
+        model = make_ensemble(tmp_path, **settings)
+        frames = [next_candle(model, known_by(frame, row).tail(60)) for row in rows]
+        found.append(frames[-1]["DI_values"].iloc[-1])
+    assert found[0] == pytest.approx(found[1])
+
+
 def test_the_model_file_alone_gives_the_same_forecasts(tmp_path):
     frame = make_frame(STOP)
     model = make_ensemble(tmp_path)

@@ -17,6 +17,7 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqai_lstm_plugins import SequenceRegressor
 from freqai_lstm_plugins.errors import DataError, TrainingError
 from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
+from freqai_lstm_plugins.freqai.stored import read_model
 from tests.freqai.host import PAIR, WINDOW, make_frame, make_kitchen, make_model, predict, train
 
 
@@ -350,6 +351,38 @@ def test_a_model_keeps_to_its_own_scaling_while_another_is_being_saved(tmp_path,
     assert loading.feature_pipeline is kitchen.feature_pipeline
     assert loading.label_pipeline is kitchen.label_pipeline
     assert loading.data is kitchen.data
+
+
+def test_a_model_read_from_disk_takes_no_newer_ones_place(tmp_path, frame):
+    train(make_model(tmp_path), frame, stamp=1)
+    model = make_model(tmp_path)
+    entry = model.dd.pair_dict[PAIR]
+    newer = read_model(Path(entry["data_path"]) / entry["model_filename"])
+
+    class TrainedMeanwhile(dict):
+        def setdefault(self, key, default):
+            found = super().setdefault(key, default)
+            model.dd.swap({PAIR: newer}, 2)
+            return found
+
+    model.dd.model_dictionary = TrainedMeanwhile()
+    model.dd.load_data(PAIR, FreqaiDataKitchen(model.config, True, PAIR))
+    assert model.dd.model_dictionary[PAIR] is newer
+
+
+def test_models_are_replaced_while_the_trading_loop_reads_others(tmp_path, frame):
+    trained, _ = train(make_model(tmp_path), frame, stamp=1)
+    model = make_model(tmp_path)
+
+    class Growing(dict):
+        def items(self):
+            for pair in self:
+                yield pair, self[pair]
+                self["OTHER/USDT"] = trained
+
+    model.dd.model_dictionary = Growing({PAIR: trained, "GONE/USDT": trained})
+    model.dd.swap({PAIR: trained}, 2, ["GONE/USDT"])
+    assert list(model.dd.model_dictionary) == [PAIR]
 
 
 def test_the_same_settings_and_data_give_the_same_weights(tmp_path, frame):

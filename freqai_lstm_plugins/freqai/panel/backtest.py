@@ -52,12 +52,21 @@ class PanelBacktest(PanelTrainer):
         self._features: dict[str, pd.DataFrame] = {}
         self._known: dict[int, Panel | Exception] = {}
         with one_line_errors():
-            if self.panel is not None and self.ft_params.get("principal_component_analysis"):
-                raise ConfigError(
-                    f"feature_parameters.principal_component_analysis makes columns of their own "
-                    f"for each pair, and {PANEL} needs the same for all. Set it to false."
-                )
+            if self.panel is not None:
+                self._refuse_what_pairs_cannot_share()
         super().start_up()
+
+    def _refuse_what_pairs_cannot_share(self) -> None:
+        if self.ft_params.get("principal_component_analysis"):
+            raise ConfigError(
+                f"feature_parameters.principal_component_analysis makes columns of their own for "
+                f"each pair, and {PANEL} needs the same for all. Set it to false."
+            )
+        if self.data_split_parameters.get("train_size") is not None:
+            raise ConfigError(
+                f"data_split_parameters.train_size would be without effect: with {PANEL} all pairs "
+                f"are cut at one moment, which test_size gives. Leave train_size out."
+            )
 
     def new_kitchen(self, pair: str) -> SequenceDataKitchen:
         """Make the kitchen of one pair."""
@@ -140,6 +149,8 @@ class PanelBacktest(PanelTrainer):
             raise
         if self.save_backtest_models:
             save_panel(panel, self.dd.np_encoder)
+            # The one read last may be the one whose place this takes.
+            self.dd.nets.clear()
         else:
             self._known[stamp] = panel
         return panel

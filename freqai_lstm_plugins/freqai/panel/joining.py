@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import psutil
 import torch
@@ -50,7 +52,7 @@ class JoinedRows:
     """Scaled rows of all pairs with their windows, filled in pair by pair.
 
     Args:
-        n_rows: Rows of all pairs at most.
+        n_rows: Rows of all pairs, as far as they can be counted; more make the table longer.
         n_pairs: How many pairs there are, for the message.
         n_features: F.
         has_symbol: Whether a last column holds the pair's number.
@@ -78,6 +80,10 @@ class JoinedRows:
         """
         rows = data["train_windows"].rows.numpy()
         start, stop = self._used, self._used + len(rows)
+        if stop > len(self._values):
+            # Candles that came while the pairs before were prepared.
+            self._values = _longer(self._values, stop)
+            self._moments = {name: _longer(old, stop) for name, old in self._moments.items()}
         self._values[start:stop, : rows.shape[1]] = rows
         if self._has_symbol:
             self._values[start:stop, -1] = len(self._pairs)
@@ -86,9 +92,7 @@ class JoinedRows:
         for name, parts in self._parts.items():
             own = data[f"{name}_windows"]
             # Its rows stand in the table now, and need not stand twice.
-            parts.append(
-                WindowSet(torch.empty(0), own.ends + start, own.targets, own.weights, own.window)
-            )
+            parts.append(replace(own, rows=torch.empty(0), ends=own.ends + start))
         self._pairs.append(pair)
         self._used = stop
 
@@ -130,17 +134,32 @@ def require_memory(n_rows: int, n_pairs: int, width: int) -> str:
     return words
 
 
+def _longer(array: npt.NDArray[Any], n_rows: int) -> npt.NDArray[Any]:
+    made = np.empty((n_rows, *array.shape[1:]), dtype=array.dtype)
+    made[: len(array)] = array
+    return made
+
+
 def _joined(rows: torch.Tensor, parts: list[WindowSet], balance: str) -> WindowSet:
-    total = sum(map(len, parts))
-    filled = sum(len(part) > 0 for part in parts)
-    weights = [
-        part.weights * (total / (filled * max(len(part), 1)) if balance == "pairs" else 1.0)
-        for part in parts
-    ]
+    factors, mean = _factors(parts, balance)
+    weights = [part.weights * factor for part, factor in zip(parts, factors, strict=True)]
     return WindowSet(
         rows,
         torch.cat([part.ends for part in parts]),
         torch.cat([part.targets for part in parts]),
         torch.cat(weights),
         parts[0].window,
+        mean,
     )
+
+
+def _factors(parts: list[WindowSet], balance: str) -> tuple[list[float], float]:
+    """Return by what each pair's weights, of mean 1, are multiplied, and what their mean was."""
+    total, n_filled = sum(map(len, parts)), sum(len(part) > 0 for part in parts)
+    if not total:
+        return [1.0] * len(parts), 1.0
+    if balance == "pairs":
+        mean = sum(part.mean_weight for part in parts if len(part)) / n_filled
+        return [total / (n_filled * max(len(part), 1)) for part in parts], mean
+    mean = sum(part.mean_weight * len(part) for part in parts) / total
+    return [part.mean_weight / mean for part in parts], mean

@@ -162,8 +162,8 @@ class PanelModel(PanelBacktest):
 
     def _newest_model(self) -> Any:
         """Return the newest net where it is in memory, as for a net a pair; else None."""
-        models, stamp = self.dd.model_dictionary, self._newest()
-        return next((models[pair] for pair in models if self._trained(pair) == stamp), None)
+        models, stamp = self.dd.model_dictionary.copy(), self._newest()
+        return next((m for pair, m in models.items() if self._trained(pair) == stamp), None)
 
     def _say_what_changed(self, pairs: Sequence[str]) -> None:
         if self.former is not None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
-from freqai_lstm_plugins.errors import NotACheckpointError
 from freqai_lstm_plugins.freqai.sidecar import NET, part_of
-from freqai_lstm_plugins.freqai.stored import read_metadata, write_companion
+from freqai_lstm_plugins.freqai.stored import members_of, write_companion
 from freqai_lstm_plugins.models.registry import from_checkpoint
 from freqai_lstm_plugins.names import PANEL_NAME
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 logger = logging.getLogger(__name__)
+
+# What every pair's metadata say of the net.
+_FACTS = ("net", "asked", "pairs")
 
 
 @dataclass(frozen=True)
@@ -83,18 +85,10 @@ def read_net(folder: Path, stamp: int, require: Callable[[Any], Any]) -> Any | N
 
 def read_facts(folder: Path, stamp: int) -> dict[str, Any] | None:
     """Return what the metadata of any pair say of a net, or None where none can be read."""
-    for path in sorted(folder.glob(f"cb_*_{stamp}_metadata.json")):
-        try:
-            panel = read_metadata(path.with_name(path.name.removesuffix("_metadata.json")))["panel"]
-            facts = {name: panel[name] for name in _FACTS}
-        except (OSError, ValueError, KeyError, TypeError, NotACheckpointError):
-            continue
-        if facts["net"] == net_name(stamp):
-            return facts
+    for _, panel in members_of(folder / net_name(stamp)):
+        if panel.keys() >= set(_FACTS):
+            return {name: panel[name] for name in _FACTS}
     return None
-
-
-_FACTS = ("net", "asked", "pairs")
 
 
 def changed_pairs(then: Sequence[str], now: Sequence[str]) -> str:

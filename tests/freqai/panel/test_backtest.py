@@ -90,6 +90,21 @@ def test_without_saved_models_the_net_lives_for_the_run(first, tmp_path, market,
     assert_same(predicted, other, market)
 
 
+@pytest.mark.parametrize("panel", [{}, None], ids=["all pairs", "a net a pair"])
+def test_continual_learning_goes_on_from_models_that_are_not_saved(tmp_path, market, panel):
+    predicted = [
+        backtest_pairs(
+            tmp_path / str(is_saved),
+            {BTC: market[BTC]},
+            freqai__continual_learning=True,
+            freqai__save_backtest_models=is_saved,
+            **{PANEL: panel},
+        )[0]
+        for is_saved in (True, False)
+    ]
+    assert_same(*predicted, market)
+
+
 @pytest.mark.parametrize("is_whole", [True, False], ids=["all files", "without one pair's"])
 def test_the_next_run_finds_the_files_of_a_slice(first, tmp_path, market, caplog, is_whole):
     caplog.set_level(logging.INFO)
@@ -103,6 +118,17 @@ def test_the_next_run_finds_the_files_of_a_slice(first, tmp_path, market, caplog
     other, _ = backtest_pairs(copied, market)
     assert caplog.text.count("Done training one net") == (0 if is_whole else 2)
     assert_same(predicted, other, market)
+
+
+def test_no_pair_predicts_by_a_net_that_was_trained_again(tmp_path):
+    market = make_market(days=3)
+    backtest_pairs(tmp_path, market)
+    shutil.rmtree(tmp_path / "models/test/backtesting_predictions")
+    for path in tmp_path.glob("models/test/*/cb_btc_*"):
+        path.unlink()
+    _, model = backtest_pairs(tmp_path, market)
+    models = model.dd.model_dictionary
+    assert models[ETH].net_ is not models[ADA].net_
 
 
 def test_other_pairs_under_the_same_identifier_are_refused_by_name(first, market):

@@ -9,7 +9,7 @@ import pytest
 from freqtrade.exceptions import OperationalException
 
 from freqai_lstm_plugins.freqai.panel import joining
-from tests.freqai.host import make_model
+from tests.freqai.host import PAIR, make_frame, make_model, train_all
 from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market
 from tests.freqai.walk import PER_DAY
 
@@ -64,6 +64,21 @@ def test_principal_components_are_refused_at_the_start(tmp_path):
     key = "freqai__feature_parameters__principal_component_analysis"
     with pytest.raises(OperationalException, match="makes columns of their own for each pair"):
         make_model(tmp_path, **{PANEL: {}, key: True})
+
+
+def test_a_share_of_training_rows_is_refused_at_the_start(tmp_path):
+    key = "freqai__data_split_parameters__train_size"
+    with pytest.raises(OperationalException, match="train_size would be without effect"):
+        make_model(tmp_path, **{PANEL: {}, key: 0.5})
+
+
+@pytest.mark.parametrize("late", [30, 300])
+def test_a_young_pair_is_trained_on_where_the_test_part_comes_first(tmp_path, late):
+    key = "freqai__feature_parameters__reverse_train_test_order"
+    model, frame = make_model(tmp_path, **{PANEL: {}, key: True}), make_frame(400)
+    young = frame.iloc[late:].reset_index(drop=True)
+    trained, _ = train_all(model, {PAIR: frame, "NEW/USDT": young})
+    assert trained.companion[0]["panel"]["pairs"] == sorted([PAIR, "NEW/USDT"])
 
 
 def test_an_ensemble_is_not_told_the_pair(tmp_path):

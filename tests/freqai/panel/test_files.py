@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from freqai_lstm_plugins.cli import app
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.freqai.explain import explain_file
+from freqai_lstm_plugins.freqai.saved import find_saved
+from freqai_lstm_plugins.names import MODEL_SUFFIX
 from tests.freqai.saved import PAIRS, make_userdir, save_all
 
 BTC, ETH = PAIRS
@@ -63,6 +65,18 @@ def test_explain_takes_a_pair(userdir, kind, request):
     btc, eth = (found[pair].explanation.importance for pair in PAIRS)
     assert list(btc.index) == list(eth.index)
     assert not btc.equals(eth)
+
+
+def test_metadata_that_cannot_be_read_hide_no_other_pair(plain):
+    damaged = plain.with_name(plain.name.replace("cb_panel_", "cb_ada_")).name
+    path = plain.with_name(damaged.removesuffix(MODEL_SUFFIX) + "_metadata.json")
+    path.write_text('{"training_feat')
+    try:
+        assert find_saved(plain, ETH).stem.name.startswith("cb_eth_")
+        with pytest.raises(ConfigError, match="--pair: BTC/USDT, ETH/USDT"):
+            find_saved(plain, "ADA/USDT")
+    finally:
+        path.unlink()
 
 
 def test_explain_without_a_pair_names_those_that_there_are(userdir, plain):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,15 +37,16 @@ def prepared(n_rows: int, value: float, train: tuple[int, ...], valid: tuple[int
     }
 
 
-def joined(balance: str = "candles", *, has_symbol: bool = False) -> dict:
-    table = JoinedRows(30, 2, 2, has_symbol=has_symbol)
+def joined(balance: str = "candles", *, has_symbol: bool = False, n_rows: int = 30) -> dict:
+    table = JoinedRows(n_rows, 2, 2, has_symbol=has_symbol)
     table.add("A/B", prepared(5, 1.0, (1, 2, 3), (4,)))
     table.add("C/B", prepared(3, 2.0, (1,), (2,)))
     return table.finish(balance)
 
 
-def test_rows_stand_pair_after_pair_and_windows_keep_to_theirs():
-    found = joined()
+@pytest.mark.parametrize("n_rows", [30, 6], ids=["as counted", "more than counted"])
+def test_rows_stand_pair_after_pair_and_windows_keep_to_theirs(n_rows):
+    found = joined(n_rows=n_rows)
     train = found["train_windows"]
     assert train.rows.tolist() == [[1.0, 1.0]] * 5 + [[2.0, 2.0]] * 3
     assert train.ends.tolist() == [1, 2, 3, 6]
@@ -67,6 +69,30 @@ def test_pairs_or_candles_count_the_same(balance, weights):
     found = joined(balance)["train_windows"].weights
     assert found.tolist() == pytest.approx(weights)
     assert float(found.mean()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("balance", "weights", "mean"),
+    [("candles", [0.8, 0.8, 0.8, 1.6], 2.5), ("pairs", [2 / 3] * 3 + [2.0], 3.0)],
+)
+def test_the_mean_of_the_weights_outlives_the_joining(balance, weights, mean):
+    table = JoinedRows(30, 2, 2, has_symbol=False)
+    for pair, own, count in (("A/B", 2.0, 3), ("C/B", 4.0, 1)):
+        data = prepared(5, 1.0, tuple(range(1, 1 + count)), ())
+        data["train_windows"] = replace(data["train_windows"], mean_weight=own)
+        table.add(pair, data)
+    found = table.finish(balance)["train_windows"]
+    assert found.weights.tolist() == pytest.approx(weights)
+    assert found.mean_weight == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("balance", ["candles", "pairs"])
+def test_pairs_without_a_test_split_have_no_validation(balance):
+    table = JoinedRows(30, 2, 2, has_symbol=False)
+    for pair in ("A/B", "C/B"):
+        table.add(pair, prepared(5, 1.0, (1, 2), ()))
+    found = table.finish(balance)
+    assert (len(found["train_windows"]), len(found["valid_windows"])) == (4, 0)
 
 
 def test_more_rows_than_memory_are_refused_in_rows_and_bytes(monkeypatch):
