@@ -67,6 +67,7 @@ def read_candles(datadir: Path, pairs: Sequence[str] | None, timeframe: str) -> 
 def candle_file(datadir: Path, pair: str, timeframe: str) -> Path:
     """Return where freqtrade keeps the candles of a pair; futures stand in a folder of their own.
 
+    >>> from pathlib import Path
     >>> candle_file(Path("data"), "BTC/USDT:USDT", "5m").as_posix()
     'data/futures/BTC_USDT_USDT-5m-futures.feather'
     """

@@ -137,7 +137,8 @@ def make_kitchen(model: Any, frame: pd.DataFrame) -> FreqaiDataKitchen:
 
 def train(model: Any, frame: pd.DataFrame, stamp: int = 1) -> tuple[Any, FreqaiDataKitchen]:
     """Train, save and register a model as the bot does, with a second pair where it takes many."""
-    if model.settings.panel is not None:
+    settings = getattr(model, "settings", None)
+    if settings is not None and settings.panel is not None:
         return train_all(model, {PAIR: frame, OTHER: turned_over(frame)}, stamp)
     kitchen = make_kitchen(model, frame)
     kitchen.set_paths(PAIR, stamp)
