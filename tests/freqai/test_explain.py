@@ -127,8 +127,8 @@ def test_the_explained_windows_are_those_that_the_bot_predicts_from(saved, userd
         seen["frame"] = real_features(*arguments)
         return seen["frame"]
 
-    real_explain, real_features = module.explain_windows, module.make_features
-    monkeypatch.setattr(module, "explain_windows", keep_windows)
+    real_explain, real_features = module.explain_fitted, module.make_features
+    monkeypatch.setattr(module, "explain_fitted", keep_windows)
     monkeypatch.setattr(module, "make_features", keep_frame)
     found = explain_file(saved(name), userdir=userdir, max_windows=20)
 
