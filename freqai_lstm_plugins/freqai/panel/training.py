@@ -146,7 +146,8 @@ class PanelTrainer(LiveModel):
         Raises:
             ConfigError: The strategy's columns differ between pairs, or cannot be as they are.
             DataError: Nothing is left to train on.
-            TrainingError: The loss is no longer finite, or the bot was stopped.
+            TrainingError: The loss is no longer finite.
+            StoppedError: The bot was stopped.
         """
         assert self.panel is not None
         started = time.monotonic()
@@ -187,6 +188,11 @@ class PanelTrainer(LiveModel):
         members: dict[str, _Member] = {}
         failures: list[str] = []
         for pair in pairs:
+            if self._stop_event.is_set():
+                raise StoppedError(
+                    f"The bot is stopped, so the training was given up before {pair} was prepared; "
+                    f"the former model stays."
+                )
             try:
                 member, data = self._prepare_member(slice_of(pair), cut)
             except (ConfigError, StoppedError):

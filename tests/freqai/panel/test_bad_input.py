@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from freqtrade.exceptions import OperationalException
 
+from freqai_lstm_plugins.errors import StoppedError
 from freqai_lstm_plugins.freqai.panel import joining
 from tests.freqai.host import PAIR, make_frame, make_model, train_all
 from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market
@@ -79,6 +80,13 @@ def test_a_young_pair_is_trained_on_where_the_test_part_comes_first(tmp_path, la
     young = frame.iloc[late:].reset_index(drop=True)
     trained, _ = train_all(model, {PAIR: frame, "NEW/USDT": young})
     assert trained.companion[0]["panel"]["pairs"] == sorted([PAIR, "NEW/USDT"])
+
+
+def test_a_stopped_bot_prepares_no_further_pair(tmp_path):
+    model, frame = make_model(tmp_path, **{PANEL: {}}), make_frame(400)
+    model._stop_event.set()
+    with pytest.raises(StoppedError, match=f"given up before {PAIR} was prepared"):
+        train_all(model, {PAIR: frame})
 
 
 def test_an_ensemble_is_not_told_the_pair(tmp_path):
