@@ -248,8 +248,13 @@ NOISE = {
 
 
 def is_without_winner(place, rng):
-    """Compare ten models on noise: whether neither Holm nor SPA names one better than another."""
-    table = forecasts(compared(market(rng), place, models=NOISE))
+    """Compare ten models on noise: whether neither Holm nor SPA names one better than another.
+
+    A bootstrap of blocks is too sure of itself where dates are few: with a hundred of them one draw
+    in seven has a winner.
+    """
+    long = {"folds": 1, "test_bars": 600}
+    table = forecasts(compared(market(rng, n=1100), place, models=NOISE, split=long))
     found = find(table, horizon=1, dates_per_year=260, n_draws=500)
     assert len(found.ranking) == len(NOISE) + 2
     assert "better than lightgbm (p = " in found.verdicts[0]
@@ -267,9 +272,8 @@ def test_ten_models_of_noise_have_no_winner(tmp_path):
 
 
 @pytest.mark.slow
-def test_of_many_draws_of_ten_models_of_noise_hardly_any_has_a_winner(tmp_path):
-    """Of 30 draws at that rate fewer than 24 are without once in 38."""
-    assert draws_without_winner(tmp_path, range(30)) >= 24
+def test_of_a_hundred_draws_of_ten_models_of_noise_at_most_ten_have_a_winner(tmp_path):
+    assert draws_without_winner(tmp_path, range(100)) >= 90
 
 
 @pytest.mark.slow
