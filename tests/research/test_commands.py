@@ -141,6 +141,7 @@ def test_the_cluster_of_the_page_finds_what_was_done_and_adds_a_seed(tmp_path):
     assert "10 jobs, 8 of them done" in done.stderr
 
 
+@pytest.mark.slow
 def test_another_seed_finds_what_does_not_depend_on_it(place):
     said = call("compare", "--init", "hourly.toml", cwd=place).stdout
     assert "hourly.toml" in said

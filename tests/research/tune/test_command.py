@@ -43,6 +43,7 @@ def test_the_commands_of_the_page_work_one_after_the_other(place):
     assert json.loads((place / "out" / "tune" / "lstm.json").read_text())["model"] == "lstm"
 
 
+@pytest.mark.slow
 def test_the_command_of_the_page_that_searches_in_each_fold_works(place, tmp_path):
     words = next(one for one in documented() if "--nested" in one)
     fewer = ["2" if word == "30" else word for word in words]
