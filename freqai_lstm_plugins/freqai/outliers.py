@@ -10,6 +10,8 @@ from datasieve.transforms import DBSCAN
 from datasieve.utils import remove_outliers
 from sklearn.neighbors import NearestNeighbors
 
+from freqai_lstm_plugins.freqai.steps import replace_steps
+
 if TYPE_CHECKING:
     from datasieve.pipeline import Pipeline
 
@@ -82,8 +84,4 @@ class RowwiseDBSCAN(DBSCAN):
 
 def judged_row_by_row(pipeline: Pipeline) -> Pipeline:
     """Replace the host's DBSCAN in a pipeline that is not fitted yet."""
-    pipeline.steps = [
-        (name, RowwiseDBSCAN.taking_over(step) if type(step) is DBSCAN else step)
-        for name, step in pipeline.steps
-    ]
-    return pipeline
+    return replace_steps(pipeline, DBSCAN, RowwiseDBSCAN.taking_over)

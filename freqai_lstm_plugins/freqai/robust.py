@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasieve.transforms.base_transform import BaseTransform
-
 from freqai_lstm_plugins.features.robust import RobustZScore
+from freqai_lstm_plugins.freqai.steps import FeatureStep
 
 
-class RobustZScoreStep(BaseTransform):
+class RobustZScoreStep(FeatureStep):
     """`RobustZScore` for a datasieve pipeline, fitted on the rows that FreqAI trains on.
 
     A model of your own takes it into its pipeline by overriding `define_data_pipeline`. FreqAI
@@ -23,37 +22,14 @@ class RobustZScoreStep(BaseTransform):
         super().__init__(name="robust_z_score")
         self.scaler = RobustZScore(clip=clip)
 
-    def fit(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        feature_list: Any = None,
-        **kwargs: Any,
-    ) -> tuple[Any, Any, Any, Any]:
+    def learn(self, rows: Any) -> None:
         """Learn medians and deviations from training rows (N, F)."""
-        self.scaler.fit(X)
-        return X, y, sample_weight, feature_list
+        self.scaler.fit(rows)
 
-    def transform(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        feature_list: Any = None,
-        outlier_check: bool = False,
-        **kwargs: Any,
-    ) -> tuple[Any, Any, Any, Any]:
+    def change(self, rows: Any) -> Any:
         """Scale rows (N, F)."""
-        return self.scaler.transform(X), y, sample_weight, feature_list
+        return self.scaler.transform(rows)
 
-    def inverse_transform(
-        self,
-        X: Any,
-        y: Any = None,
-        sample_weight: Any = None,
-        feature_list: Any = None,
-        **kwargs: Any,
-    ) -> tuple[Any, Any, Any, Any]:
-        """Undo `transform`; what was clipped stays clipped."""
-        return self.scaler.inverse_transform(X), y, sample_weight, feature_list
+    def undo(self, rows: Any) -> Any:
+        """Undo `change`; what was clipped stays clipped."""
+        return self.scaler.inverse_transform(rows)
