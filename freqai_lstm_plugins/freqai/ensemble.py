@@ -15,13 +15,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
-from freqai_lstm_plugins.freqai.importances import plot_importances
 from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
 from freqai_lstm_plugins.freqai.settings import PANEL, WHERE
+from freqai_lstm_plugins.freqai.slices import prepared_of
 from freqai_lstm_plugins.models.ensemble.combine import disagreement
 from freqai_lstm_plugins.models.ensemble.regressor import (
     EnsemblePredictions,
@@ -118,34 +118,17 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             dk: FreqAI's data kitchen of the pair.
             **kwargs: Nothing is read; FreqAI's own signature.
         """
-        train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
+        self.say_what_is_trained(", ".join(self.member_names), data_dictionary, dk)
         feature_names = data_dictionary["feature_names"]
-        logger.info(
-            "%s: training %s on %d windows of %d candles x %d features, validating on %d",
-            dk.pair,
-            ", ".join(self.member_names),
-            len(train),
-            self.window_size,
-            len(feature_names),
-            len(valid),
-        )
-        times, symbols = data_dictionary["times"], data_dictionary.get("symbols", [])
+        symbols = data_dictionary.get("symbols", [])
+        schema = Schema(feature_names, dk.label_list, symbols=symbols)
         model = self.new_ensemble().fit_windows(
-            Prepared(
-                train,
-                valid if len(valid) else None,
-                Schema(feature_names, dk.label_list, symbols=symbols),
-                times=times,
-                known_at=data_dictionary["known_at"],
-            ),
+            prepared_of(data_dictionary, schema),
             start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(times.max()),
+            last_time=int(data_dictionary["times"].max()),
         )
-        if not self.continual_learning:
-            model.forget_optimizer()
-        if self.features_to_plot:
-            plot_importances(model, train, dk, self.features_to_plot)
+        self.hand_over(model, data_dictionary, dk)
         return model
 
     def require_usable(self, model: Any) -> EnsembleRegressor:

@@ -16,7 +16,7 @@ from freqtrade.freqai.torch.PyTorchDataConvertor import (
 )
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import DataError, MismatchError, StoppedError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER, ROWS, advice_on
 from freqai_lstm_plugins.freqai.frames import ScaledRows, require_features, scale_rows
@@ -25,7 +25,7 @@ from freqai_lstm_plugins.freqai.kitchen import SequenceDataKitchen
 from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
 from freqai_lstm_plugins.freqai.nets import NetModel
 from freqai_lstm_plugins.freqai.pipelines import forget_the_fit
-from freqai_lstm_plugins.freqai.slices import CANDLE, full_windows, prepare_training
+from freqai_lstm_plugins.freqai.slices import CANDLE, full_windows, prepare_training, prepared_of
 from freqai_lstm_plugins.names import require_names
 
 if TYPE_CHECKING:
@@ -148,21 +148,13 @@ class SequenceModel(NetModel):
             dk: FreqAI's data kitchen of the pair.
             **kwargs: Nothing is read; FreqAI's own signature.
         """
-        train, valid = data_dictionary["train_windows"], data_dictionary["valid_windows"]
         feature_names = data_dictionary["feature_names"]
         symbols = data_dictionary.get("symbols", [])
         model = self.new_model()
         start_from = self.start_from(dk, feature_names, symbols)
-        logger.info(
-            "%s: training %s on %d windows of %d candles x %d features, validating on %d",
-            dk.pair,
-            model.net_name,
-            len(train),
-            self.window_size,
-            len(feature_names),
-            len(valid),
-        )
-        if not len(valid) and self.freqai_info.get("data_split_parameters", {}).get("test_size"):
+        self.say_what_is_trained(model.net_name, data_dictionary, dk)
+        n_valid = len(data_dictionary["valid_windows"])
+        if not n_valid and self.freqai_info.get("data_split_parameters", {}).get("test_size"):
             logger.warning(
                 "%s: the test split holds no window with a target, so training cannot stop early. "
                 "Raise data_split_parameters.test_size.",
@@ -175,8 +167,6 @@ class SequenceModel(NetModel):
                 start_from=start_from,
                 on_epoch=self._after_epoch,
             )
-        if not self.continual_learning:
-            model.forget_optimizer()
         history = model.history_
         logger.info(
             "%s: best loss %.5g in epoch %d of %d",
@@ -195,9 +185,33 @@ class SequenceModel(NetModel):
                 history.constant_loss,
                 history.rank_correlation,
             )
-        if self.features_to_plot:
-            plot_importances(model, train, dk, self.features_to_plot)
+        self.hand_over(model, data_dictionary, dk)
         return model
+
+    def say_what_is_trained(self, name: str, data: dict[str, Any], dk: FreqaiDataKitchen) -> None:
+        """Say in the log what is trained, and on how much.
+
+        Args:
+            name: Of what is trained.
+            data: As for `fit`.
+            dk: FreqAI's data kitchen of the pair.
+        """
+        logger.info(
+            "%s: training %s on %d windows of %d candles x %d features, validating on %d",
+            dk.pair,
+            name,
+            len(data["train_windows"]),
+            self.window_size,
+            len(data["feature_names"]),
+            len(data["valid_windows"]),
+        )
+
+    def hand_over(self, model: Any, data: dict[str, Any], dk: FreqaiDataKitchen) -> None:
+        """Let go of what only a training that goes on needs, and plot what is asked for."""
+        if not self.continual_learning:
+            model.forget_optimizer()
+        if self.features_to_plot:
+            plot_importances(model, data["train_windows"], dk, self.features_to_plot)
 
     def predict(
         self, unfiltered_df: pd.DataFrame, dk: FreqaiDataKitchen, **kwargs: Any
@@ -305,23 +319,6 @@ class SequenceModel(NetModel):
         if epoch.valid_loss is not None:
             tb_logger.log_scalar("test_loss", epoch.valid_loss, epoch.number)
         tb_logger.log_scalar("learning_rate", epoch.learning_rate, epoch.number)
-
-
-def prepared_of(data: dict[str, Any], schema: Schema) -> Prepared:
-    """Return what a model is trained on, of one pair or of many.
-
-    Args:
-        data: What `prepare_training` or `JoinedRows` gives.
-        schema: What the columns are called.
-    """
-    return Prepared(
-        data["train_windows"],
-        data["valid_windows"],
-        schema,
-        valid_symbols=data.get("valid_symbols"),
-        times=data.get("times"),
-        known_at=data.get("known_at"),
-    )
 
 
 def _log_newest(dk: FreqaiDataKitchen, date: pd.Timestamp, pred_df: pd.DataFrame) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from freqtrade.exchange import timeframe_to_seconds
 
-from freqai_lstm_plugins.data.preparation import Prepared, Schema
+from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.own_net import require_fitting_constructor
 from freqai_lstm_plugins.freqai.panel.model import PanelModel
 from freqai_lstm_plugins.freqai.settings import PANEL
+from freqai_lstm_plugins.freqai.slices import prepared_of
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.nets import build_net, net_class
 from freqai_lstm_plugins.training.devices import choose_device
@@ -58,8 +59,7 @@ class NetModel(PanelModel):
             return
         width = n_features + self.settings.panel.symbol_embedding
         schema = Schema(data["feature_names"], labels, self.label_classes(), data["symbols"])
-        prepared = Prepared(data["train_windows"], data["valid_windows"], schema)
-        n_outputs = self.new_model().answer_for(prepared).n_outputs
+        n_outputs = self.new_model().answer_for(prepared_of(data, schema)).n_outputs
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 net = self.build_net(width, n_outputs).eval()

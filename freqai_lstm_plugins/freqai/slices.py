@@ -16,6 +16,7 @@ import torch
 from freqtrade.exchange import timeframe_to_seconds
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows, to_float32
+from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.splits import purged
 from freqai_lstm_plugins.data.windows import (
     WindowSet,
@@ -137,6 +138,24 @@ def prepare_training(
         "dates": frame["date"],
         "feature_names": [str(name) for name in data["train_features"].columns],
     }
+
+
+def prepared_of(data: dict[str, Any], schema: Schema) -> Prepared:
+    """Return what a model is trained on, of one pair or of many.
+
+    Args:
+        data: What `prepare_slice` of a model or `JoinedRows` gives.
+        schema: What the columns are called.
+    """
+    valid = data["valid_windows"]
+    return Prepared(
+        data["train_windows"],
+        valid if len(valid) else None,
+        schema,
+        valid_symbols=data.get("valid_symbols"),
+        times=data.get("times"),
+        known_at=data.get("known_at"),
+    )
 
 
 def _split(
