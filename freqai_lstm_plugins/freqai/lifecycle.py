@@ -242,7 +242,7 @@ class HostedModel(BasePyTorchModel):
         if not self.has_files(dk):
             return False
         stem = Path(dk.data_path) / dk.model_filename
-        reason = why_unusable(stem, self.require_usable)
+        reason = why_unusable(stem, self.require_usable, self.dd.nets)
         if reason is not None:
             logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
             return False
