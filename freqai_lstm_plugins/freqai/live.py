@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
-from freqai_lstm_plugins.errors import ConfigError, MismatchError
+from freqai_lstm_plugins.errors import ConfigError, MismatchError, StoppedError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER
 from freqai_lstm_plugins.freqai.columns import answer_columns
 from freqai_lstm_plugins.freqai.identifier import refuse_other_answers
@@ -155,6 +155,17 @@ class LiveModel(HostedModel):
         super().extract_data_and_train_model(
             new_trained_timerange, pair, strategy, dk, data_load_timerange
         )
+
+    def require_running(self, when: str) -> None:
+        """Raise StoppedError where the bot is being stopped.
+
+        Args:
+            when: At which point of the training, for the message.
+        """
+        if self._stop_event.is_set():
+            raise StoppedError(
+                f"The bot is stopped, so the training was given up {when}; the former model stays."
+            )
 
     def shutdown(self) -> None:
         """Stop the trainings, save what is known, and let others have the identifier."""

@@ -17,7 +17,7 @@ from freqtrade.freqai.torch.PyTorchDataConvertor import (
 
 from freqai_lstm_plugins.data.arrays import BoolArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Schema
-from freqai_lstm_plugins.errors import DataError, MismatchError, StoppedError
+from freqai_lstm_plugins.errors import DataError, MismatchError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER, ROWS, advice_on
 from freqai_lstm_plugins.freqai.frames import ScaledRows, require_features, scale_rows
 from freqai_lstm_plugins.freqai.importances import plot_importances
@@ -305,11 +305,7 @@ class SequenceModel(NetModel):
 
     def stop_if_asked(self, epoch: Epoch) -> None:
         """Raise StoppedError where the bot is being stopped."""
-        if self._stop_event.is_set():
-            raise StoppedError(
-                f"The bot is stopped, so the training was given up after epoch {epoch.number}; the "
-                f"former model stays."
-            )
+        self.require_running(f"after epoch {epoch.number}")
 
     def _log_to_tensorboard(self, epoch: Epoch) -> None:
         tb_logger = getattr(self, "tb_logger", None)

@@ -129,7 +129,7 @@ class PanelBacktest(PanelTrainer):
 
     def _panel_of(self, dk: SequenceDataKitchen) -> Panel:
         """Return the net of a slice: known, on disk, or trained now."""
-        stamp = int(dk.model_filename.rpartition("_")[2])
+        stamp = _stamp_of(dk)
         known = self._known.get(stamp)
         if isinstance(known, Exception):
             raise known
@@ -251,6 +251,11 @@ class PanelBacktest(PanelTrainer):
         if self.panel is None:
             return super().has_files(dk)
         folder, stem = Path(dk.data_path), Path(dk.data_path) / dk.model_filename
-        stamp = int(dk.model_filename.rpartition("_")[2])
+        stamp = _stamp_of(dk)
         files = (part_of(folder / net_name(stamp), NET), part_of(stem, "label_pipeline.pkl"))
         return all(file.is_file() for file in files)
+
+
+def _stamp_of(dk: FreqaiDataKitchen) -> int:
+    """Return the end of a kitchen's slice, which the name of its model's files ends in."""
+    return int(dk.model_filename.rpartition("_")[2])

@@ -164,7 +164,7 @@ class PanelTrainer(LiveModel):
         net = self.fit(data, kitchen)
         facts = {"net": net_name(stamp), "asked": list(pairs), "pairs": list(members)}
         models = {
-            pair: _member_of(net, member.kitchen, member.layout, facts, data["symbols"])
+            pair: _member_of(net, member, facts, data["symbols"])
             for pair, member in members.items()
         }
         logger.info(
@@ -188,11 +188,7 @@ class PanelTrainer(LiveModel):
         members: dict[str, _Member] = {}
         failures: list[str] = []
         for pair in pairs:
-            if self._stop_event.is_set():
-                raise StoppedError(
-                    f"The bot is stopped, so the training was given up before {pair} was prepared; "
-                    f"the former model stays."
-                )
+            self.require_running(f"before {pair} was prepared")
             try:
                 member, data = self._prepare_member(slice_of(pair), cut)
             except (ConfigError, StoppedError):
@@ -287,15 +283,11 @@ class PanelTrainer(LiveModel):
                 f"{kitchen.pair} has {len(frame)} candles, and a forecast needs {least}, the "
                 f"sum of conv_width and label_period_candles. It is tried again as candles come."
             )
-        layout = layout_of(kitchen.training_features_list, kitchen.pair, self.corr_pairlist)
-        kitchen.splits_by_time, kitchen.cut = True, None
-        data = self.prepare_slice(layout.arrange(frame), kitchen, layout.names)
-        self._refuse_constant_labels(data, kitchen)
-        kitchen.forget_frames()
-        require_names("features", data["feature_names"], net.feature_names_in_)
-        require_names("labels", kitchen.label_list, net.label_names_)
+        member, _ = self._prepare_member(given, None)
+        require_names("features", member.feature_names, net.feature_names_in_)
+        require_names("labels", member.labels, net.label_names_)
         logger.info("%s predicts by the net of %d pairs.", kitchen.pair, len(facts["pairs"]))
-        return _member_of(net, kitchen, layout, facts, symbols)
+        return _member_of(net, member, facts, symbols)
 
 
 class _Member(NamedTuple):
@@ -314,15 +306,9 @@ class _Member(NamedTuple):
         return list(self.kitchen.label_list)
 
 
-def _member_of(
-    net: Any,
-    kitchen: SequenceDataKitchen,
-    layout: Layout,
-    facts: dict[str, Any],
-    symbols: list[str],
-) -> Any:
+def _member_of(net: Any, member: _Member, facts: dict[str, Any], symbols: list[str]) -> Any:
     """Return the net with what belongs to one pair, as FreqAI would have stored it."""
-    pair = kitchen.pair
+    kitchen, pair = member.kitchen, member.kitchen.pair
     metadata = {
         **kitchen.data,
         "data_path": str(kitchen.data_path),
@@ -332,7 +318,7 @@ def _member_of(
         "panel": {
             **facts,
             "pair": pair,
-            "sources": layout.sources,
+            "sources": member.layout.sources,
             "symbol": symbols.index(pair) if symbols else None,
         },
     }
