@@ -14,7 +14,7 @@ import pytest
 from tests.freqai.host import PAIR, make_frame, make_model, predict, train
 from tests.trust.cases import EPOCHS, EVERY_MODEL
 
-SHORT = pytest.param(30, id="short")
+SHORT = pytest.param(15, id="short")
 LONG = pytest.param(600, id="long", marks=pytest.mark.slow)
 
 
