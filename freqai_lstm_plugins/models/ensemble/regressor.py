@@ -349,8 +349,8 @@ class EnsembleRegressor:
         self, data: Prepared, on_epoch: OnEpoch | None
     ) -> tuple[list[OutOfFold], dict[str, str]]:
         config = self.config
-        if config.combine == "mean" and config.interval is None:
-            # Equal weights need no evidence.
+        if (config.combine == "mean" or len(self.members) == 1) and config.interval is None:
+            # Equal weights need no evidence, nor does the one of a single member.
             return [no_evidence(len(self.members))] * data.train.targets.shape[1], {}
         makers = {
             member.name: lambda number=number: self._make(number)
@@ -387,12 +387,19 @@ class EnsembleRegressor:
             raise TrainingError(
                 f"No member of the ensemble could be trained: {next(iter(failures.values()))}"
             )
+        if self.config.combine == "confident" and not any(map(self._is_adaptive, models)):
+            raise TrainingError(
+                f"No member whose interval changes from row to row could be trained, and 'confident' "
+                f"chooses by these: {next(iter(failures.values()))}"
+            )
         return models
 
+    def _is_adaptive(self, number: int) -> bool:
+        return is_adaptive(self.members[number].kind, self.members[number].settings)
+
     def _weigh(self, label: str, found: OutOfFold, kept: list[int]) -> Weighed:
-        members = [self.members[number] for number in kept]
-        adaptive = [is_adaptive(member.kind, member.settings) for member in members]
-        names = [member.name for member in members]
+        adaptive = [self._is_adaptive(number) for number in kept]
+        names = [self.members[number].name for number in kept]
         return weigh(label, names, adaptive, found.of_members(kept), self.config)
 
     def _weights_of(
