@@ -151,11 +151,11 @@ class SequenceModel(ModelFT):
         self.seed = 42 if seed is None else seed
         self.settings = settings
         self._fitted: _Fitted | None = None
+        # So that what is wrong is said before a dataset was loaded for it.
+        self._make(self._checked_window(self.step_len or DEFAULT_STEP_LEN), 0)
         log_needless(model, settings)
         for name, given in settings.get("members", {}).items():
             log_needless(_kind(name, given), given)
-        # So that what is wrong is said before a dataset was loaded for it.
-        self._make(self._checked_window(self.step_len or DEFAULT_STEP_LEN), 0)
 
     def fit(
         self,
@@ -287,10 +287,13 @@ class SequenceModel(ModelFT):
                     f"{closest(self.model, known)}"
                 )
             return new_model(self.model, settings, window=window, seed=self.seed)
-        members = {
-            name: translated(_kind(name, given), given)
-            for name, given in settings.pop("members", {}).items()
-        }
+        members = settings.pop("members", {})
+        if isinstance(members, dict):
+            members = {
+                name: translated(_kind(name, given), given) if isinstance(given, dict) else given
+                for name, given in members.items()
+            }
+        # What is no section of settings is refused there.
         return EnsembleRegressor(
             members, window=window, label_period=horizon, seed=self.seed, **settings
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from qlib.log import get_module_logger
 
+from freqai_lstm_plugins.config import NetConfig
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models.catalogue import TABULAR
 from freqai_lstm_plugins.nets import NETS
@@ -58,6 +59,9 @@ def translated(model: str, settings: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(f"{key} = {value!r} and {name} = {found[name]!r} are one setting.")
     if isinstance(found.get("cell_type"), str):
         found["cell_type"] = found["cell_type"].lower()
+    if model in NETS and issubclass(NETS[model].config, NetConfig):
+        # qlib's recurrent nets have one linear layer there, for which its files have no name.
+        found.setdefault("head_size", 0)
     return found
 
 

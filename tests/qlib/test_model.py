@@ -372,6 +372,9 @@ def test_qlibs_names_of_settings_are_taken():
         ({"optimizer": "gd"}, "optimizer must be one of 'adam'"),
         ({"batch_size": 2.5}, "batch_size must be an integer"),
         ({"valid_size": 1.0}, "valid_size must be"),
+        ({"model": "ensemble", "members": ["ridge"]}, "members must be a section of models"),
+        ({"model": "ensemble", "members": {"ridge": 3}}, "'ridge' must be a section of settings"),
+        ({"model": "ensemble", "members": {"ridge": {"alpa": 3}}}, "Did you mean 'alpha'"),
         ({"label_horizon": -1}, "label_horizon must be"),
         ({"step_len": 2.5}, "step_len must be"),
     ],
@@ -379,6 +382,14 @@ def test_qlibs_names_of_settings_are_taken():
 def test_a_wrong_setting_is_named(settings, message):
     with pytest.raises(ConfigError, match=message):
         SequenceModel(**settings)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "alstm"])
+def test_the_head_of_recurrent_nets_is_qlibs_unless_another_is_asked_for(name):
+    assert SequenceModel(name)._make(6, 0).get_params()["head_size"] == 0
+    assert SequenceModel(name, head_size=9)._make(6, 0).get_params()["head_size"] == 9
+    ensemble = SequenceModel("ensemble", members={name: {"n_epochs": 1}, "ridge": {}})
+    assert ensemble._make(6, 0).members[0].settings["head_size"] == 0
 
 
 def test_rows_are_drawn_by_lightgbm_where_qlibs_file_says_how_often(caplog):
