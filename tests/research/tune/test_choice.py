@@ -188,7 +188,9 @@ def test_overfitting_is_how_often_the_best_of_a_half_disappoints_in_the_other():
     assert math.isnan(luck_module._overfitting(pd.DataFrame(noise[:, [0, 0]])))
 
 
-def test_the_opening_is_written_down_before_anything_is_computed(done, chosen, monkeypatch, tmp_path):
+def test_the_opening_is_written_down_before_anything_is_computed(
+    done, chosen, monkeypatch, tmp_path
+):
     noted = []
 
     def fail(*_):
