@@ -250,6 +250,8 @@ def test_what_a_dead_worker_left_is_done_by_another(folder, tmp_path, kept_defau
     search(folder, tmp_path, 3)
     trials = session.study.get_trials()
     assert trials[0].state == optuna.trial.TrialState.FAIL
+    # What the dead worker was at is tried first, and under another number.
+    assert trials[1].system_attrs["retry_history"] == [0]
     assert [one.number for one in finished(session.study)] == [1, 2, 3]
     defaults = [one for one in finished(session.study) if one.user_attrs.get("defaults")]
     assert len(defaults) == 1
