@@ -141,14 +141,14 @@ class TuneSize:
         many_trials: Of the larger one.
     """
 
-    symbols: int = 2
+    symbols: int = 4
     bars: int = 1_500
-    folds: int = 2
-    hidden_size: int = 24
-    epochs: int = 16
+    folds: int = 3
+    hidden_size: int = 32
+    epochs: int = 32
     trees: int = 30
     pruned_trials: int = 16
-    shared_trials: int = 8
+    shared_trials: int = 4
     stored: int = 1_000
     few_trials: int = 3
     many_trials: int = 30
@@ -292,6 +292,7 @@ QUICK = Size(
     ),
     compare_rounds=1,
     tune=TuneSize(
+        symbols=2,
         bars=300,
         folds=1,
         hidden_size=4,

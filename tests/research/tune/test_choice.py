@@ -18,6 +18,7 @@ from freqai_lstm_plugins.research.tune import holdout as holdout_module
 from freqai_lstm_plugins.research.tune import luck as luck_module
 from freqai_lstm_plugins.research.tune.choice import (
     Candidate,
+    _best,
     choose,
     choose_cheapest,
     new_seeds,
@@ -29,12 +30,13 @@ from freqai_lstm_plugins.research.tune.objective import Runner, Worth, with_sett
 from freqai_lstm_plugins.research.tune.page import plot_sections, write_page
 from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
 from freqai_lstm_plugins.research.tune.session import _cut, open_session
-from freqai_lstm_plugins.research.tune.study import BELONGS, completed, finished
+from freqai_lstm_plugins.research.tune.storage import DEFAULT_TRIAL
+from freqai_lstm_plugins.research.tune.study import BELONGS, SETTINGS, completed, finished
 from freqai_lstm_plugins.research.tune.summary import say, to_json
 
 from .studies import N, asked, experiment, search, write_candles
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly", "jinja2"):
     pytest.importorskip(needed)
 
@@ -91,6 +93,15 @@ def test_the_best_and_the_defaults_are_trained_from_new_seeds(folder, tmp_path):
     for one in found.candidates:
         # The defaults take all rows, and depend on no seed.
         assert (one.first == one.worth.score) == one.is_default
+
+
+def test_the_defaults_are_chosen_from_however_badly_they_did():
+    study = optuna.create_study(direction="maximize")
+    for number in range(8):
+        # Trial 6 drew what trial 7 drew.
+        attributes = {SETTINGS: {"n": 7 if number == 6 else number}, DEFAULT_TRIAL: number == 0}
+        study.add_trial(optuna.create_trial(value=number, user_attrs=attributes))
+    assert [one.number for one in _best(study)] == [7, 5, 4, 3, 2, 0]
 
 
 def test_the_holdout_is_the_end_of_the_data(done, folder):
@@ -188,7 +199,9 @@ def test_overfitting_is_how_often_the_best_of_a_half_disappoints_in_the_other():
     assert math.isnan(luck_module._overfitting(pd.DataFrame(noise[:, [0, 0]])))
 
 
-def test_the_opening_is_written_down_before_anything_is_computed(done, chosen, monkeypatch, tmp_path):
+def test_the_opening_is_written_down_before_anything_is_computed(
+    done, chosen, monkeypatch, tmp_path
+):
     noted = []
 
     def fail(*_):

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from freqai_lstm_plugins.cli import main
+from freqai_lstm_plugins.research import jobs as jobs_module
 
 from .studies import COMMAND, call, documented, write_place
 
@@ -84,6 +85,11 @@ def test_ranges_to_start_from_are_written(tmp_path, run):
         (["hourly.toml", "--model", "lstm", "--objective", "luck"], "'luck' is none of rank_ic"),
         (["hourly.toml", "--model", "lstm", "--sampler", "best"], "'best' is none of tpe"),
         (["hourly.toml", "--model", "lstm", "--storage", "x"], "no database address"),
+        (["hourly.toml", "--model", "lstm", "--storage", ""], "no database address"),
+        (["hourly.toml", "--model", "lstm", "--ranges", "candles"], "cannot be read (Is a dir"),
+        (["hourly.toml", "--model", "lstm", "--out", "hourly.toml"], "cannot be written: File ex"),
+        (["hourly.toml", "--model", "lstm", "--out", "o", "--holdout-share", "nan"], "not nan"),
+        (["hourly.toml", "--model", "lstm", "--out", "o", "--set", "split.folds=40"], "40 folds"),
         (["hourly.toml", "--model", "lstm", "--pruner", "best"], "'best' is none of none"),
         (["hourly.toml", "--model", "lstm", "--pruner", "median", "--workers", "2"], "--workers"),
         (["hourly.toml", "--model", "ensemble"], "tune each member with --model"),
@@ -95,9 +101,20 @@ def test_ranges_to_start_from_are_written(tmp_path, run):
 def test_what_is_wrong_is_one_line(place, arguments, said, run):
     code, out, err = run(["tune", *arguments], place)
     assert (code, out) == (1, "")
-    assert said in err
-    assert err.startswith("Error: ")
-    assert err.count("\n") == 1
+    # Before it a search may have said how far it is.
+    *before, last = err.splitlines()
+    assert last.startswith("Error: ")
+    assert said in last
+    assert len(before) <= 1
+
+
+def test_a_search_in_which_no_trial_has_a_score_is_no_success(place, tmp_path, run, monkeypatch):
+    monkeypatch.setattr(jobs_module, "save_model", lambda *_: 1 / 0)
+    words = ["tune", "hourly.toml", "--model", "lstm", "--ranges", "ranges.json", "--trials", "1"]
+    code, _, err = run([*words, "--out", str(tmp_path)], place)
+    assert code == 1
+    assert "Trial 0: lstm, BTC/USDT, fold 0, seed 1: ZeroDivisionError" in err
+    assert err.splitlines()[-1].startswith("Error: No trial of the study has a score")
 
 
 @pytest.mark.slow
