@@ -30,7 +30,7 @@ from freqai_lstm_plugins.models.ensemble.regressor import (
 )
 from freqai_lstm_plugins.models.ensemble.settings import with_defaults
 from freqai_lstm_plugins.names import require_names
-from freqai_lstm_plugins.training.devices import torch_threads
+from freqai_lstm_plugins.training.devices import choose_device, torch_threads
 
 if TYPE_CHECKING:
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
@@ -73,14 +73,26 @@ class EnsembleRegressorModel(SequenceRegressorModel):
                 f"{WHERE}: interval = {given['interval']!r} in model_kwargs and {train.interval!r} "
                 f"in trainer_kwargs. Keep one of them."
             )
+        period = given.setdefault("label_period", self.settings.label_period)
+        if period != self.settings.label_period:
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: label_period = {period!r}, and label_period_candles is "
+                f"{self.settings.label_period}. Leave it out."
+            )
+        if "symbol_embedding" in given:
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: members of an ensemble are not told the pair. Leave "
+                f"symbol_embedding out."
+            )
         self.ensemble_settings = {
             "seed": train.seed,
             "num_threads": train.num_threads,
             "interval": train.interval,
-            "label_period": self.settings.label_period,
             **given,
         }
         config = self.new_ensemble().config
+        for settings in self.members.values():
+            choose_device(settings.get("device", "cpu"))
         self.interval, self.member_names = config.interval, list(self.members)
         self.label_watch = LabelWatch(self.settings.label_period)
         self._live_frame: pd.DataFrame | None = None

@@ -147,12 +147,12 @@ def _compressed(table: Table) -> _Compressed:
     parts = [(part, weights[part]) for part in chunks(len(table.y), 1024)]
     x_mean = sum(w @ _columns(table.x[part], table.n_symbols) for part, w in parts)
     y_mean = float(weights @ table.y)
-    factor = np.empty((0, len(x_mean) + 1))
+    factor: FloatArray = np.empty((0, len(x_mean) + 1))
     for part, _ in parts:
         x = _columns(table.x[part], table.n_symbols) - x_mean
         both = np.column_stack([x, table.y[part] - y_mean])
         both *= np.sqrt(table.weights[part])[:, None]
-        factor = np.linalg.qr(np.concatenate([factor, both]), mode="r")
+        factor = np.asarray(np.linalg.qr(np.concatenate([factor, both]), mode="r"))
     return _Compressed(factor[:, :-1], factor[:, -1], x_mean, y_mean)
 
 

@@ -389,8 +389,8 @@ class EnsembleRegressor:
             )
         if self.config.combine == "confident" and not any(map(self._is_adaptive, models)):
             raise TrainingError(
-                f"No member whose interval changes from row to row could be trained, and 'confident' "
-                f"chooses by these: {next(iter(failures.values()))}"
+                f"No member whose interval changes from row to row could be trained, and "
+                f"'confident' chooses by these: {next(iter(failures.values()))}"
             )
         return models
 
@@ -415,7 +415,10 @@ class EnsembleRegressor:
         """
         start = np.asarray(weighed.weights)
         if weighed.widenings is not None:
-            weights, low, high = confident_weights(*said, weighed, self.config.max_width)
+            forecasts, lower, upper = said
+            weights, low, high = confident_weights(
+                forecasts, lower, upper, weighed, self.config.max_width
+            )
             return weights, (low, high)
         if known is None or weighed.follow is None:
             return start, None
