@@ -119,6 +119,7 @@ class SequenceModel(ModelFT):
         label_horizon: int | None = None,
         valid_size: float = 0.15,
         seed: int | None = None,
+        scale: bool = True,
         **settings: Any,
     ) -> None:
         """Set every parameter; nothing is trained yet.
@@ -131,6 +132,8 @@ class SequenceModel(ModelFT):
             valid_size: Last share of the training days that validates where there is no segment
                 `valid`; 0 for none.
             seed: Seed of whatever the model draws; None takes 42.
+            scale: Standardize features and label, whatever the handler does. Without, a net sees
+                what the handler's processors give.
             **settings: The model's own settings, under our names or qlib's. Those of an ensemble
                 hold `members`, a dictionary of each one's settings by its name.
 
@@ -148,6 +151,9 @@ class SequenceModel(ModelFT):
                 f"valid_size must be a number from 0 up to, not including, 1, not {valid_size!r}."
             )
         self.valid_size = valid_size
+        if not isinstance(scale, bool):
+            raise ConfigError(f"scale must be true or false, not {scale!r}.")
+        self.scale = scale
         self.seed = 42 if seed is None else seed
         self.settings = settings
         self._fitted: _Fitted | None = None
@@ -243,7 +249,8 @@ class SequenceModel(ModelFT):
         """Read the model file that the state holds."""
         super().__init__()
         fitted = state["_fitted"]
-        self.__dict__.update(state)
+        # Pickles of earlier versions always scaled.
+        self.__dict__.update({"scale": True, **state})
         self._fitted = None if fitted is None else _Fitted.from_state(fitted)
 
     def _require_fitted(self) -> _Fitted:
@@ -264,7 +271,13 @@ class SequenceModel(ModelFT):
         table = read_table(dataset)
         warn_of_peeking(dataset.handler, table.calendar, table.parts["train"][1])
         table = cut_valid(table, self.valid_size)
-        data, scaling = _prepared(dataset, table, window, horizon, reweighter, former)
+        names = list(table.features.columns)
+        if former is not None:
+            require_names("features", names, former.schema.feature_names)
+            known = former.scaling
+        else:
+            known = None if self.scale else Scaling.none(len(names), 1)
+        data, scaling = _prepared(dataset, table, window, horizon, reweighter, known)
         model = self._make(window, horizon)
         if isinstance(model, SequenceRegressor):
             known = None if former is None else former.model
@@ -348,26 +361,23 @@ def _prepared(
     window: int,
     horizon: int,
     reweighter: Reweighter | None,
-    former: _Fitted | None,
+    scaling: Scaling | None,
 ) -> tuple[Prepared, Scaling]:
-    """Return what a model is trained on, and how it was scaled."""
-    names = list(table.features.columns)
-    if former is not None:
-        require_names("features", names, former.schema.feature_names)
+    """Return what a model is trained on, and how it was scaled: as given, or by training rows."""
     panel = panel_of(dataset, table.features, table.label, table.days)
     assembled = assemble(
         panel.rows,
         rows_of_part(table, "train", horizon)[panel.order],
         rows_of_part(table, "valid", horizon)[panel.order],
-        Schema(names, [str(table.label.columns[0])]),
+        Schema(list(table.features.columns), [str(table.label.columns[0])]),
         window,
         weights=weights_of(table, reweighter)[panel.order],
-        scaling=None if former is None else former.scaling,
+        scaling=scaling,
     )
-    scaling = assembled.data.scaling
-    assert scaling is not None
+    found = assembled.data.scaling
+    assert found is not None
     # An ensemble cuts folds by time, which here is not where a row stands.
-    return dataclasses.replace(assembled.data, times=panel.days), scaling
+    return dataclasses.replace(assembled.data, times=panel.days), found
 
 
 def _log_epoch(epoch: Epoch) -> None:

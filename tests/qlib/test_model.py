@@ -11,6 +11,7 @@ from qlib.contrib.model import gbdt
 from qlib.contrib.model.gbdt import LGBModel
 from qlib.data.dataset.weight import Reweighter
 
+from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
 from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.qlib import SequenceModel
@@ -372,6 +373,7 @@ def test_qlibs_names_of_settings_are_taken():
         ({"optimizer": "gd"}, "optimizer must be one of 'adam'"),
         ({"batch_size": 2.5}, "batch_size must be an integer"),
         ({"valid_size": 1.0}, "valid_size must be"),
+        ({"scale": "no"}, "scale must be true or false, not 'no'"),
         ({"model": "ensemble", "members": ["ridge"]}, "members must be a section of models"),
         ({"model": "ensemble", "members": {"ridge": 3}}, "'ridge' must be a section of settings"),
         ({"model": "ensemble", "members": {"ridge": {"alpa": 3}}}, "Did you mean 'alpha'"),
@@ -415,6 +417,27 @@ def test_what_a_setting_does_not_do_is_said(caplog):
     fitted(d_feat=20)
     assert "d_feat = 20 is not used: the dataset says how many" in caplog.text
     assert "epoch 2: train " in caplog.text
+
+
+def test_without_scaling_a_model_sees_what_the_handler_gives():
+    frame = frame_of()
+    large = frame.copy()
+    large["feature"] = 50 + 20 * frame["feature"]
+    large["label"] = 3 + 2 * frame["label"]
+    dataset, other = dataset_of(frame), dataset_of(large)
+    scaled, plain = (fitted(dataset, scale=scale) for scale in (True, False))
+    assert plain._fitted.scaling == Scaling([0.0] * 4, [1.0] * 4, [0.0], [1.0])
+    # In other units a model learns the same where it scales, and not where it sees them.
+    expected = 3 + 2 * scaled.predict(dataset)
+    np.testing.assert_allclose(fitted(other).predict(other), expected, atol=1e-3)
+    found = fitted(other, scale=False).predict(other)
+    assert not np.allclose(found, 3 + 2 * plain.predict(dataset), atol=0.1)
+    assert pickle.loads(pickle.dumps(plain)).predict(dataset).equals(plain.predict(dataset))
+    state = scaled.__getstate__()
+    del state["scale"]
+    old = SequenceModel.__new__(SequenceModel)
+    old.__setstate__(state)
+    assert old.scale is True
 
 
 def test_labels_of_unknown_reach_ask_for_it():
