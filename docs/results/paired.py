@@ -26,6 +26,7 @@ import pandas as pd
 from freqai_lstm_plugins.data.candles import bars_per_year
 from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.research.experiment import load_experiment
+from freqai_lstm_plugins.research.experiment_schema import BASELINES
 from freqai_lstm_plugins.research.findings import find
 from freqai_lstm_plugins.research.forecasting import in_label_units
 from freqai_lstm_plugins.research.inference import judge
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from freqai_lstm_plugins.research.started import Started
 
 
+HINDSIGHT = "best in hindsight"
+
+
 def main() -> None:
     """Print the tables."""
     given = read_arguments()
@@ -54,9 +58,13 @@ def main() -> None:
     if given.ensemble:
         table = with_members(run, table, given.ensemble)
     show_trainings(run)
-    show_pairs(run, table, given.against)
+    # What nobody could have chosen takes no part in the tests of all others together.
+    of_hindsight = table["model"] == HINDSIGHT
+    show_pairs(run, table[~of_hindsight], given.against)
     if given.page or given.average or given.ensemble:
-        show_accounts(run, table)
+        show_accounts(run, table[~of_hindsight])
+    if of_hindsight.any():
+        show_accounts(run, table[of_hindsight | table["model"].isin(BASELINES)])
 
 
 def read_arguments() -> argparse.Namespace:
@@ -146,7 +154,7 @@ def best_in_hindsight(table: pd.DataFrame) -> pd.DataFrame:
     task = ["symbol", "fold", "seed"]
     errors = squared.groupby([members[name] for name in [*task, "model"]]).mean().unstack("model")
     best = errors.idxmin(axis=1).rename("model").reset_index()
-    return members.merge(best, on=[*task, "model"]).assign(model="best in hindsight")
+    return members.merge(best, on=[*task, "model"]).assign(model=HINDSIGHT)
 
 
 def show_trainings(run: Started) -> None:
