@@ -37,10 +37,10 @@ def test_a_signal_that_is_sent_twice_at_once_is_one(capsys):
     assert capsys.readouterr().err == "Stopped.\n"
 
 
-def test_a_stop_in_a_text_that_is_executed_keeps_its_status():
-    # Python itself takes a KeyboardInterrupt out of such a text for its own end, by SIGINT.
-    script = (
-        "import signal, typer\n"
+def test_a_stop_in_a_text_that_is_executed_keeps_its_status(tmp_path):
+    # Of a module Python takes a KeyboardInterrupt out of such a text for its own end, by SIGINT.
+    (tmp_path / "stops.py").write_text(
+        "import typer\n"
         "from freqai_lstm_plugins.commands.console import stoppable\n"
         "try:\n"
         "    with stoppable():\n"
@@ -48,5 +48,6 @@ def test_a_stop_in_a_text_that_is_executed_keeps_its_status():
         "except typer.Exit as ended:\n"
         "    raise SystemExit(ended.exit_code)\n"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    command = [sys.executable, "-m", "stops"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert (result.returncode, result.stderr) == (143, b"Stopped.\n")

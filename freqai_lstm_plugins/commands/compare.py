@@ -57,12 +57,17 @@ def compare(
 
 
 def _run(asked: Experiment, place: Path, workers: int | None, dask: str | None, stop: Stop) -> None:
-    from freqai_lstm_plugins.research.judgement import judge_run, require_some_done
+    from freqai_lstm_plugins.research.judgement import (
+        judge_run,
+        require_judgeable,
+        require_some_done,
+    )
     from freqai_lstm_plugins.research.started import start, train
 
     run = start(asked, place)
     stop.say = lambda: say_stopped(run)
     _describe(run)
+    require_judgeable(run)
     with job_progress(run.n_left) as on_done:
         run = train(run, workers=workers, dask=dask, on_done=on_done)
     # Before the judgement, which may fail for the same reason.

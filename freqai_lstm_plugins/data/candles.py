@@ -38,6 +38,7 @@ SUFFIXES = (".feather", ".parquet", ".csv")
 _DAYS_PER_YEAR = 365.2425
 # freqtrade: pair, timeframe, and for futures the kind of candle.
 _FREQTRADE_NAME = re.compile(r"(?P<pair>.+)-(?P<timeframe>\d+[smhdwMy])(-(?P<kind>[a-z_]+))?")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 # Milliseconds of 1973: numbers below are days such as 20120103, or seconds.
 _LEAST_MILLISECONDS = 100_000_000_000
 
@@ -305,10 +306,14 @@ def as_utc(text: str) -> pd.Timestamp:
     Raises:
         DataError: `text` is no date.
     """
+    wrong = f"{text!r} is no date: write 2024-12-31 or 2024-12-31T12:00."
+    # pandas takes 12:00 for today's and `now` for this very moment: another one in each run.
+    if not _ISO_DATE.match(text):
+        raise DataError(wrong)
     try:
         moment = pd.Timestamp(text)
     except ValueError as error:
-        raise DataError(f"{text!r} is no date: write 2024-12-31 or 2024-12-31T12:00.") from error
+        raise DataError(wrong) from error
     return moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
 
 

@@ -211,7 +211,10 @@ def make_labels(label: LabelSection, frames: Mapping[str, pd.DataFrame]) -> dict
 
 def _label(label: LabelSection, frame: pd.DataFrame) -> pd.DataFrame:
     if label.kind == "column":
-        return labels.given_label(frame, label.column or "", label.horizon)
+        # Who made the column counted the candles of the symbol, and through a halt there are none.
+        own = frame[frame["close"].notna()] if "close" in frame else frame
+        made = labels.given_label(own, label.column or "", label.horizon)
+        return made.reindex(frame.index)
     if label.kind == "qlib":
         return labels.qlib_return(frame)
     if label.kind == "volatility_scaled":

@@ -47,6 +47,9 @@ BASELINES = ("naive_zero", "ridge", "lightgbm")
 By name: verdicts hold the others against them, which a model of the kind under another name is not.
 """
 
+# Of what is bought and sold again; twice as much is still a part of it.
+MOST_LOST = 0.25
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -338,6 +341,16 @@ class CostsSection(_Section):
     sell: Share = 0.001
     tax: Share = 0.0
     slippage: Share = 0.0
+
+    @model_validator(mode="after")
+    def _may_be_doubled(self) -> Self:
+        lost = self.buy + self.sell + self.tax + 2 * self.slippage
+        if lost >= MOST_LOST:
+            raise ValueError(
+                f"costs of a purchase and its sale come to {lost:g} of the value traded, and a "
+                f"report doubles them: they must stay below {MOST_LOST:g} together"
+            )
+        return self
 
 
 class PortfolioSection(_Section):
