@@ -47,7 +47,8 @@ def ensemble(size: Size) -> Row:
         f"ridge, on {shape.rows:,} rows of {shape.features} features and windows of {size.window} "
         f"rows, with {FOLDS} folds over the last half. No member stops early, so both sides make "
         "the same passes. The sum is that of the members trained, asked or saved by themselves, "
-        "one after the other; with folds included, on the same folds too.",
+        "one after the other; with folds included, on the same folds too. Memory is that of "
+        f"{shape.memory_rows:,} rows of {shape.memory_features} features.",
     )
     data, members = made_up_data(shape.rows, shape.features, size.window), members_of(shape)
     _add_trainings(row, data, members, size)
@@ -171,7 +172,11 @@ def _add_files(row: Row, fitted: EnsembleRegressor, alone: list[Model]) -> None:
 
 def _add_peaks(row: Row, members: dict[str, dict[str, Any]], size: Size) -> None:
     shape = size.ensemble
-    sizes = {"rows": shape.memory_rows, "features": shape.features, "window": size.window}
+    sizes = {
+        "rows": shape.memory_rows,
+        "features": shape.memory_features,
+        "window": size.window,
+    }
     # One pass is enough for the peak.
     members = {**members, "lstm": {**members["lstm"], "max_epochs": 1}}
     ours = peak.in_child("ensemble", **sizes, members=members).bytes

@@ -166,6 +166,7 @@ class EnsembleSize:
         trees: Trees of lightgbm.
         rounds: Trainings a side.
         memory_rows: Rows of the training whose memory is measured.
+        memory_features: F of it, as many as FreqAI's expansion soon makes.
         candles: Candles that a bot predicts one after the other.
     """
 
@@ -176,6 +177,7 @@ class EnsembleSize:
     trees: int = 100
     rounds: int = 3
     memory_rows: int = 20_000
+    memory_features: int = 200
     candles: int = 2_000
 
 
@@ -326,6 +328,7 @@ QUICK = Size(
         trees=5,
         rounds=1,
         memory_rows=1_000,
+        memory_features=4,
         candles=8,
     ),
 )

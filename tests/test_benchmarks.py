@@ -8,12 +8,14 @@ import math
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import benchmarks.ensemble
 from benchmarks import alpha158, candles, coverage, limit, peak, report
 from benchmarks.compare import add_figures
 from benchmarks.data import new_net
@@ -107,6 +109,8 @@ def test_the_row_of_ensembles_gives_finite_positive_ratios(monkeypatch):
     pytest.importorskip("lightgbm")
     monkeypatch.setattr(peak, "is_measurable", lambda: True)
     monkeypatch.setattr(peak, "in_child", lambda action, **_: peak.Peak(1000, 0.1))
+    # One run of each side is enough to see that it runs.
+    monkeypatch.setattr(benchmarks.ensemble, "alternate", partial(alternate, warmups=0))
     row = ROWS["ensemble"](dataclasses.replace(TINY, window=6, ensemble=QUICK.ensemble))
     require_sound(row)
     assert {ratio.goal for ratio in row.ratios} == {

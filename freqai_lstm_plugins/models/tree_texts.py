@@ -329,7 +329,7 @@ def _check_learner(parameters: Any, objective: Any, n_columns: int) -> None:
 
 def _check_forest(model: Any, n_columns: int) -> None:
     # XGBoost writes it from 3.1 on, and of categories without names it knows nothing.
-    without = {"enc": [], "feature_segments": [], "sorted_idx": []}
+    without: dict[str, list[int]] = {"enc": [], "feature_segments": [], "sorted_idx": []}
     if model.get("cats", without) != without:
         raise _UnsoundError("it names categories")
     keys = ("gbtree_model_param", "iteration_indptr", "tree_info", "trees")

@@ -198,8 +198,8 @@ def test_a_bot_asks_a_member_about_each_candle_once_and_remembers_no_more_than_i
     # The first call shows the strategy its whole frame.
     assert asked[0] > 50
     assert set(asked[1:]) == {1}
-    ((_, remembered),) = model._said.values()
-    assert len(remembered) <= 60
+    (remembered,) = model._said.values()
+    assert len(remembered.positions) == 60
 
 
 def test_a_model_that_is_new_in_the_midst_of_the_frame_counts_the_candles_since_its_training(
