@@ -272,12 +272,11 @@ class SequenceModel(ModelFT):
         warn_of_peeking(dataset.handler, table.calendar, table.parts["train"][1])
         table = cut_valid(table, self.valid_size)
         names = list(table.features.columns)
+        given = None if self.scale else Scaling.none(len(names), 1)
         if former is not None:
             require_names("features", names, former.schema.feature_names)
-            known = former.scaling
-        else:
-            known = None if self.scale else Scaling.none(len(names), 1)
-        data, scaling = _prepared(dataset, table, window, horizon, reweighter, known)
+            given = former.scaling
+        data, scaling = _prepared(dataset, table, window, horizon, reweighter, given)
         model = self._make(window, horizon)
         if isinstance(model, SequenceRegressor):
             known = None if former is None else former.model
