@@ -42,20 +42,19 @@ class PanelModel(PanelBacktest):
         """Tell whether the net of all pairs is due, or a pair has none yet."""
         if self.panel is None:
             return super().needs_training(pair)
-        if self._is_due():
-            return not self.retries.rests(ALL_PAIRS)
-        return self._trained(pair) != self._newest()
+        newest = self._newest()
+        return self._trains_all() or (newest > 0 and self._trained(pair) != newest)
 
     def training_unit(self, pair: str) -> str:
         """Return what is trained when it is the turn of a pair: all of them, or one that joins."""
-        is_single = self.panel is None or not self._is_due()
+        is_single = self.panel is None or not self._trains_all()
         return super().training_unit(pair) if is_single else ALL_PAIRS
 
     def train_now(self, pair: str, strategy: IStrategy) -> None:
         """Train the net of all pairs where it is due; else let a pair join it."""
         if self.panel is None:
             super().train_now(pair, strategy)
-        elif self._is_due():
+        elif self._trains_all():
             self._train_all(strategy)
         else:
             self._let_join(pair, strategy)
@@ -69,8 +68,9 @@ class PanelModel(PanelBacktest):
         entry = self.dd.pair_dict.get(pair, self.dd.empty_pair_dict)
         return int(entry["trained_timestamp"]) if entry["model_filename"] else -1
 
-    def _is_due(self) -> bool:
-        return self._timeranges()[0]
+    def _trains_all(self) -> bool:
+        """Tell whether the net of all pairs is due and does not rest; till then pairs may join."""
+        return self._timeranges()[0] and not self.retries.rests(ALL_PAIRS)
 
     def _timeranges(self) -> tuple[bool, TimeRange, TimeRange]:
         kitchen = FreqaiDataKitchen(self.config, True, "")
@@ -106,6 +106,8 @@ class PanelModel(PanelBacktest):
         self._let_others_join(panel, whitelist, span, load_span, strategy)
         save_panel(panel, self.dd.np_encoder)
         self.dd.swap(panel.models, stamp, self._gone(whitelist))
+        # What was read at the start need not stay in memory beside the new one.
+        self.dd.nets.clear()
         self.dd.purge_old_models()
 
     def _gone(self, whitelist: Sequence[str]) -> list[str]:
@@ -156,8 +158,9 @@ class PanelModel(PanelBacktest):
         """Return the newest net, as any of the pairs that predict by it has it."""
         for pair in list(self.dd.pair_dict):
             if self._trained(pair) == stamp:
-                kitchen = self.new_live_kitchen(pair)
-                return self.require_usable(self.dd.load_data(pair, kitchen))
+                model = self.dd.load_data(pair, self.new_live_kitchen(pair))
+                if model is not None:
+                    return model
         raise DataError("No pair predicts by the newest net any more.")
 
     def _newest_model(self) -> Any:
