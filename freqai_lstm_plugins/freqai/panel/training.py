@@ -161,6 +161,8 @@ class PanelTrainer(LiveModel):
         if joined is None:
             raise DataError(f"No pair of the panel can be trained on. {failures[-1]}")
         data = joined.finish(self.panel.balance)
+        # What it made windows of by pair stands in them once more.
+        del joined
         first = next(iter(members.values()))
         kitchen = self._kitchen_of_all(first.kitchen, stamp, len(members))
         data["feature_names"] = first.feature_names
