@@ -85,11 +85,13 @@ class PanelModel(PanelBacktest):
         pairs = self.trained_pairs(whitelist, needs_listing=True)
         _, span, load_span = self._timeranges()
         stamp = span.stopts
-        dates = {pair: self._dates(pair, span) for pair in pairs}
         self.former = self._newest_model()
         self._say_what_changed(pairs)
         folder = self.new_kitchen(pairs[0])
         folder.set_new_model_names(pairs[0], stamp)
+        # Those that slices are cut from, as in a backtest.
+        cut_from = folder.buffer_timerange(span.copy())
+        dates = {pair: self._dates(pair, cut_from) for pair in pairs}
         self.tb_logger = get_tb_logger(
             self.dd.model_type, folder.data_path, self.activate_tensorboard
         )

@@ -119,6 +119,7 @@ def test_pairs_join_the_net_that_there_is_while_its_next_training_rests(
         bot.candle(1, ETH)
         bot.wait(lambda: bot.served(*PAIRS))
         assert bot.model.retries.rests(ALL_PAIRS)
+        bot.candle(1, ETH)
         assert bot.candle(0, ETH)["do_predict"].iloc[-1] == 1
 
 
@@ -166,6 +167,7 @@ def test_a_net_of_ones_own_stands_in_memory_once_after_a_restart(tmp_path, marke
         bot.wait(lambda: bot.served(ADA, BTC))
     with PanelRun(tmp_path, market, pairs=(ADA, BTC), **changes) as bot:
         for pair in (ADA, BTC):
+            bot.candle(1, pair)
             assert bot.candle(0, pair)["do_predict"].iloc[-1] == 1
         nets = [bot.model.dd.model_dictionary[pair].net_ for pair in (ADA, BTC)]
         assert nets[0] is nets[1]

@@ -192,6 +192,27 @@ def test_statistics_of_live_predictions_are_each_pairs_own(tmp_path, market):
         assert means[BTC] != means[ETH]
 
 
+def test_the_cut_counts_the_candles_that_are_trained_on(tmp_path, market, monkeypatch):
+    changes = {"freqai__feature_parameters__buffer_train_data_candles": 10}
+    with PanelRun(tmp_path, market, pairs=(BTC,), **changes) as bot:
+        cut, prepare, seen = bot.model._cut, bot.model.prepare_slice, []
+
+        def count(dates):
+            seen.append(dates[BTC].iloc[0])
+            return cut(dates)
+
+        def look(frame, *given):
+            seen.append(frame["date"].iloc[0])
+            return prepare(frame, *given)
+
+        monkeypatch.setattr(bot.model, "_cut", count)
+        monkeypatch.setattr(bot.model, "prepare_slice", look)
+        bot.candle(1, BTC)
+        bot.wait(lambda: bot.served(BTC))
+    counted, trained_on = seen
+    assert counted == trained_on
+
+
 def test_all_pairs_change_to_a_new_net_in_one_step(tmp_path):
     class Untouched(dict):
         """What the trading loop reads meanwhile."""
