@@ -41,15 +41,17 @@ def panel(size: Size) -> Row:
         f"prepares and trains pair after pair; the other makes and prepares them by the same code "
         f"and trains one net. With n_steps both do {shape.steps} steps of {size.batch_size} "
         f"windows, the first side for each pair; with epochs each window is seen {shape.epochs} "
-        f"times. Peak memory is that above made-up features of {shape.features} columns, which "
-        f"stand there already; beside the joined rows it holds what a training of one pair takes.",
+        f"times. Peak memory is that above {shape.rows:,} candles a pair with made-up features, "
+        f"which stand there already; beside the joined rows it holds what a training of one pair "
+        f"takes.",
     )
     for n_pairs in shape.pairs:
         for how, bound in (("n_steps", shape.steps), ("n_epochs", shape.epochs)):
             _add_times(row, size, n_pairs, how, bound)
     if peak.is_measurable():
         for n_pairs in shape.pairs:
-            _add_peak(row, size, n_pairs)
+            for n_features in shape.features:
+                _add_peak(row, size, n_pairs, n_features)
     else:
         row.notes.append("Peak memory is measured on Linux only.")
     return row
@@ -154,6 +156,7 @@ class Cycle:
             )
             kitchen.find_features(made)
             kitchen.find_labels(made)
+        kitchen.set_paths(pair, 1)
         kitchen.set_new_model_names(pair, 1)
         return Slice(made, kitchen)
 
@@ -182,20 +185,20 @@ class Cycle:
         self.fits.lap()
 
 
-def _add_peak(row: Row, size: Size, n_pairs: int) -> None:
+def _add_peak(row: Row, size: Size, n_pairs: int, n_features: int) -> None:
     shape = size.panel
     found = peak.in_child(
         "panel",
         pairs=n_pairs,
         rows=shape.rows,
-        features=shape.features,
+        features=n_features,
         window=size.window,
         hidden_size=shape.hidden_size,
         # The first steps and one validation take as much as all.
         steps=min(shape.steps, 40),
     )
-    joined = 4 * n_pairs * shape.rows * shape.features
-    what = f"{n_pairs} pairs: peak of the training"
+    joined = 4 * n_pairs * shape.rows * n_features
+    what = f"{n_pairs} pairs, {n_features} features: peak of the training"
     row.ratios.append(
         Ratio(f"{what} / joined rows", Spread.of([found.bytes / joined]), "at most 1.3")
     )
