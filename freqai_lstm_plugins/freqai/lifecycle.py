@@ -208,6 +208,9 @@ class HostedModel(BasePyTorchModel):
         if not self.continual_learning:
             return None
         if self.live or not isinstance(dk, SequenceDataKitchen):
+            if dk.pair in self.dd.pair_dict and self.live:
+                # After a start the trading loop may not have asked for it yet.
+                self.dd.load_data(dk.pair, self.new_kitchen(dk.pair))
             return self.get_init_model(dk.pair)
         # The host moves the ends of its own list of slices as it goes.
         spans = self.new_kitchen(dk.pair).training_timeranges[: self.place_of_slice(dk)]

@@ -35,6 +35,14 @@ def test_a_model_that_was_trained_while_the_old_was_read_is_not_forgotten(tmp_pa
     assert model.dd.pair_dict[PAIR]["trained_timestamp"] == 2
 
 
+def test_a_bot_that_has_just_started_learns_on_from_the_model_on_disk(tmp_path):
+    changes, frame = {"freqai__continual_learning": True}, make_frame(400)
+    trained, kitchen = train(make_model(tmp_path, **changes), frame)
+    model = make_model(tmp_path, **changes)
+    model.tb_logger = None
+    assert model.former_model(kitchen).history_ == trained.history_
+
+
 def no_room(number):
     raise OSError("no room")
 

@@ -85,7 +85,7 @@ class PanelModel(PanelBacktest):
         pairs = self.trained_pairs(whitelist, needs_listing=True)
         _, span, load_span = self._timeranges()
         stamp = span.stopts
-        self.former = self._newest_model()
+        self.former = self._served_by(self._newest())
         self._say_what_changed(pairs)
         folder = self.new_kitchen(pairs[0])
         folder.set_new_model_names(pairs[0], stamp)
@@ -146,6 +146,8 @@ class PanelModel(PanelBacktest):
         """Fit a pair's pipelines for the net by which the others predict."""
         stamp = self._newest()
         net = self._served_by(stamp)
+        if net is None:
+            raise DataError("No pair predicts by the newest net any more.")
         facts = {name: net.companion[0]["panel"][name] for name in ("net", "asked", "pairs")}
         kitchen = FreqaiDataKitchen(self.config, True, pair)
         # Candles up to now, as for a training that begins now.
@@ -156,19 +158,14 @@ class PanelModel(PanelBacktest):
         save_members({pair: model}, self.dd.np_encoder)
         self.dd.swap({pair: model}, stamp)
 
-    def _served_by(self, stamp: int) -> Any:
-        """Return the newest net, as any of the pairs that predict by it has it."""
+    def _served_by(self, stamp: int) -> Any | None:
+        """Return a net as any of the pairs that predict by it has it; None where none can."""
         for pair in list(self.dd.pair_dict):
             if self._trained(pair) == stamp:
                 model = self.dd.load_data(pair, self.new_live_kitchen(pair))
                 if model is not None:
                     return model
-        raise DataError("No pair predicts by the newest net any more.")
-
-    def _newest_model(self) -> Any:
-        """Return the newest net where it is in memory, as for a net a pair; else None."""
-        models, stamp = self.dd.model_dictionary.copy(), self._newest()
-        return next((m for pair, m in models.items() if self._trained(pair) == stamp), None)
+        return None
 
     def _say_what_changed(self, pairs: Sequence[str]) -> None:
         if self.former is not None:

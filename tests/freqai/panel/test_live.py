@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from freqai_lstm_plugins.errors import StoppedError
 from tests.freqai.host import make_frame, make_model, train
 from tests.freqai.panel.bot import PanelRun
 from tests.freqai.panel.walk import PAIRS, PANEL, make_market
@@ -211,6 +212,28 @@ def test_the_cut_counts_the_candles_that_are_trained_on(tmp_path, market, monkey
         bot.wait(lambda: bot.served(BTC))
     counted, trained_on = seen
     assert counted == trained_on
+
+
+def test_a_bot_that_has_just_started_learns_on_from_the_net_on_disk(
+    tmp_path, market, caplog, monkeypatch
+):
+    changes = {"pairs": (ADA, BTC), "freqai__continual_learning": True}
+    with PanelRun(tmp_path, market, **changes) as bot:
+        bot.candle(1, BTC)
+        bot.wait(lambda: bot.served(ADA, BTC))
+    with PanelRun(tmp_path, market, **changes) as bot:
+        formers = []
+
+        def look(*given):
+            formers.append(bot.model.former)
+            raise StoppedError("seen")
+
+        monkeypatch.setattr(bot.model, "train_panel", look)
+        for entry in bot.model.dd.pair_dict.values():
+            entry["trained_timestamp"] -= 7 * 3600
+        with pytest.raises(StoppedError):
+            bot.model.train_now(BTC, bot.strategy)
+        assert formers[0].companion[0]["panel"]["pairs"] == [ADA, BTC]
 
 
 def test_all_pairs_change_to_a_new_net_in_one_step(tmp_path):
