@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.freqai.panel import backtest, value
 from freqai_lstm_plugins.freqai.panel.model import ALL_PAIRS
-from tests.freqai.host import make_frame, make_model, predict, train
 from tests.freqai.panel.bot import PanelRun
 from tests.freqai.panel.test_bad_input import NET
 from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market, panel_model, run_pairs
@@ -173,31 +171,47 @@ def test_a_net_of_ones_own_stands_in_memory_once_after_a_restart(tmp_path, marke
         assert nets[0] is nets[1]
 
 
-@pytest.mark.parametrize("after", range(3))
+@pytest.fixture(scope="module")
+def trained(market, tmp_path_factory):
+    """A bot's folder after one training, and what it predicts for the newest candle."""
+    folder = tmp_path_factory.mktemp("trained")
+    with PanelRun(folder, market, pairs=(ADA, BTC)) as bot:
+        bot.candle(1, BTC)
+        bot.wait(lambda: bot.served(ADA, BTC))
+        return folder, bot.candle(0, BTC)["&-return"].iloc[-1]
+
+
+@pytest.mark.parametrize("n_written", range(3))
 def test_a_kill_between_the_files_of_a_training_leaves_the_former_net(
-    tmp_path, caplog, monkeypatch, after
+    tmp_path, market, trained, caplog, monkeypatch, n_written
 ):
-    model, frame = make_model(tmp_path, **{PANEL: {}}), make_frame(400)
-    train(model, frame, 1_700_000_001)
-    before, _ = predict(model, frame)
+    shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
+    former = (tmp_path / "models/test/pair_dictionary.json").read_text()
+    names = former.replace(str(trained[0]), str(tmp_path))
+    (tmp_path / "models/test/pair_dictionary.json").write_text(names)
     written, write = [], value.write_companion
 
-    def killed(stem, companion, default):
-        if len(written) == after:
+    def killed(*given):
+        if len(written) == n_written:
             raise KeyboardInterrupt
-        written.append(stem)
-        write(stem, companion, default)
+        written.append(None)
+        write(*given)
 
-    monkeypatch.setattr(value, "write_companion", killed)
-    if after < 2:
+    with PanelRun(tmp_path, market, pairs=(ADA, BTC)) as bot:
+        for entry in bot.model.dd.pair_dict.values():
+            entry["trained_timestamp"] -= 7 * 3600
+        if n_written < 2:
+            monkeypatch.setattr(value, "write_companion", killed)
+        else:
+            monkeypatch.setattr(bot.model.dd, "save_drawer_to_disk", killed)
+            written += [None, None]
         with pytest.raises(KeyboardInterrupt):
-            train(model, frame.iloc[40:], 1_700_000_002)
-    else:
-        monkeypatch.setattr(model.dd, "swap", lambda *given: None)
-        train(model, frame.iloc[40:], 1_700_000_002)
-    again = make_model(tmp_path, **{PANEL: {}})
-    assert "unusable" not in caplog.text
-    pd.testing.assert_frame_equal(predict(again, frame)[0], before)
+            bot.model.train_now(BTC, bot.strategy)
+    monkeypatch.undo()
+    with PanelRun(tmp_path, market, pairs=(ADA, BTC)) as bot:
+        assert "unusable" not in caplog.text
+        found = bot.candle(0, BTC)["&-return"].iloc[-1]
+    assert found == pytest.approx(trained[1], abs=1e-7)
 
 
 def test_of_two_backtests_at_a_time_one_trains_a_slice_and_the_other_finds_it(
