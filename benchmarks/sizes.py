@@ -116,7 +116,7 @@ class CompareSize:
     bars: int = 3_000
     folds: int = 3
     hidden_size: int = 32
-    epochs: int = 12
+    epochs: int = 40
     trees: int = 300
     few_symbols: int = 3
     many_symbols: int = 30

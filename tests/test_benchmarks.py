@@ -230,8 +230,7 @@ def test_the_row_of_comparisons_prints_every_ratio_and_ends():
         "report / the whole run",
         "jobs on dask / by joblib, 2 workers",
         "peak memory, 6 symbols / 2",
-        "cs_ic against date by date",
-        "cs_rank_ic against date by date",
+        "cs_ic and cs_rank_ic against date by date",
     ):
         assert what in result.stdout
 

@@ -98,11 +98,14 @@ def find_files(
     Raises:
         DataError: The folder, a symbol or the timeframe is missing, or a symbol stands twice.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is no folder: give one that holds feather, parquet or CSV files."
-        )
-    files = _of_timeframe(folder, timeframe)
+    try:
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} is no folder: give one that holds feather, parquet or CSV files."
+            )
+        files = _of_timeframe(folder, timeframe)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     _refuse_twice(folder, files)
     if symbols is None:
         return files
@@ -150,7 +153,10 @@ def describe_file(path: Path) -> CandleFile:
     Raises:
         DataError: There is no such file, or its name is not that of candles.
     """
-    found = _described(path)
+    try:
+        found = _described(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if found is None:
         raise DataError(
             f"{path} is no file of candles: give a file that ends in {', '.join(SUFFIXES)}."

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
@@ -82,7 +82,7 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         }
         config = self.new_ensemble().config
         self.interval, self.member_names = config.interval, list(self.members)
-        self.label_watch = LabelWatch()
+        self.label_watch = LabelWatch(self.settings.label_period)
         self._live_frame: pd.DataFrame | None = None
         self._said: dict[str, tuple[EnsembleRegressor, dict[int, FloatArray]]] = {}
         # What an identifier stands for, with defaults filled in.
@@ -126,10 +126,17 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             prepared_of(data_dictionary, schema),
             start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(data_dictionary["times"].max()),
+            last_time=self._last_candle(data_dictionary["times"], dk),
         )
         self.hand_over(model, data_dictionary, dk)
         return model
+
+    def _last_candle(self, times: IntArray, dk: FreqaiDataKitchen) -> int:
+        """Return the number of the last candle that a training knows."""
+        # In a backtest FreqAI cuts these off, and a bot's training has them; the first slice that
+        # such a model predicts begins after them in either case.
+        n_cut = 0 if dk.live else self.ft_params.get("buffer_train_data_candles") or 0
+        return int(times.max()) + int(n_cut)
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
         """Raise MismatchError where a model from disk is not of these members."""

@@ -24,10 +24,11 @@ from freqai_lstm_plugins.data.assembly import apply_scaling, assemble
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError
-from freqai_lstm_plugins.models.catalogue import model_names, new_model
+from freqai_lstm_plugins.models.catalogue import NAIVE, model_names, new_model
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import load_model, save_model
 from freqai_lstm_plugins.models.regressor import SequenceRegressor
+from freqai_lstm_plugins.models.tabular import TabularRegressor
 from freqai_lstm_plugins.names import closest, require_names
 from freqai_lstm_plugins.nets import NETS
 from freqai_lstm_plugins.qlib.dataset import (
@@ -124,7 +125,8 @@ class SequenceModel(ModelFT):
 
         Args:
             model: Name in the catalogue, such as `lstm` or `lightgbm`, or `ensemble`.
-            step_len: W; by default that of a `TSDatasetH`, else 20.
+            step_len: W; by default that of a `TSDatasetH`, else 20. A tree or a linear model, which
+                sees single days, takes as many as its `lags` reach over, and a naive forecast one.
             label_horizon: Days that a label looks ahead; by default what its expression says.
             valid_size: Last share of the training days that validates where there is no segment
                 `valid`; 0 for none.
@@ -149,9 +151,11 @@ class SequenceModel(ModelFT):
         self.seed = 42 if seed is None else seed
         self.settings = settings
         self._fitted: _Fitted | None = None
-        log_needless(settings)
         # So that what is wrong is said before a dataset was loaded for it.
         self._make(self._checked_window(self.step_len or DEFAULT_STEP_LEN), 0)
+        log_needless(model, settings)
+        for name, given in settings.get("members", {}).items():
+            log_needless(_kind(name, given), given)
 
     def fit(
         self,
@@ -283,10 +287,13 @@ class SequenceModel(ModelFT):
                     f"{closest(self.model, known)}"
                 )
             return new_model(self.model, settings, window=window, seed=self.seed)
-        members = {
-            name: translated(str(given.get("kind", name.partition("-")[0])), given)
-            for name, given in settings.pop("members", {}).items()
-        }
+        members = settings.pop("members", {})
+        if isinstance(members, dict):
+            members = {
+                name: translated(_kind(name, given), given) if isinstance(given, dict) else given
+                for name, given in members.items()
+            }
+        # What is no section of settings is refused there.
         return EnsembleRegressor(
             members, window=window, label_period=horizon, seed=self.seed, **settings
         )
@@ -298,7 +305,16 @@ class SequenceModel(ModelFT):
                 f"step_len = {self.step_len} of the model and {own} of the dataset differ: leave "
                 f"the model's out."
             )
-        return self._checked_window(self.step_len or own or DEFAULT_STEP_LEN)
+        chosen = self.step_len or self._seen_days() or own or DEFAULT_STEP_LEN
+        return self._checked_window(chosen)
+
+    def _seen_days(self) -> int | None:
+        """Return the days that a model of single days sees; None for any other."""
+        if self.model in NAIVE:
+            return 1
+        model = self._make(1, 0)
+        # Days without a full window before them, as behind a listing, have something to tell too.
+        return max(model.config.lags) + 1 if isinstance(model, TabularRegressor) else None
 
     def _checked_window(self, window: int) -> int:
         # A tree sees the newest row alone in any case.
@@ -319,6 +335,11 @@ class SequenceModel(ModelFT):
                 "set label_horizon, 2 for Ref($close, -2) / Ref($close, -1) - 1."
             )
         return max(found.values())
+
+
+def _kind(name: str, settings: Mapping[str, Any]) -> str:
+    """Return what kind of model a member of an ensemble is."""
+    return str(settings.get("kind", name.partition("-")[0]))
 
 
 def _prepared(

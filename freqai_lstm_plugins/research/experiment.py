@@ -142,11 +142,16 @@ def write_template(path: Path) -> None:
     """Write a commented experiment file to start from.
 
     Raises:
-        ConfigError: There is a file already.
+        ConfigError: There is a file already, or none can be written there.
     """
-    if path.exists():
-        raise ConfigError(f"{path} is there already: name another file, or remove it first.")
-    write_text(path, TEMPLATE.read_text(encoding="utf-8"))
+    try:
+        if path.exists():
+            raise ConfigError(f"{path} is there already: name another file, or remove it first.")
+        write_text(path, TEMPLATE.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror or error}. Name another file."
+        ) from error
 
 
 def check_limits(data: DataSection) -> CheckLimits:

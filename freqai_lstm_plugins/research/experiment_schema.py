@@ -63,6 +63,12 @@ def _is_date(value: str) -> str:
     return value
 
 
+def _is_path(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("is no path: name a folder")
+    return value
+
+
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = [value for value in values if values.count(value) > 1]
     if twice:
@@ -79,6 +85,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+FolderPath = Annotated[str, AfterValidator(_is_path)]
 Date = Annotated[str, BeforeValidator(_date_text), AfterValidator(_is_date)]
 Dates = Annotated[tuple[Date, Date], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)]
@@ -106,7 +113,7 @@ class DataSection(_Section):
         robust_multiple: See there.
     """
 
-    folder: str
+    folder: FolderPath
     symbols: Names | None = None
     timeframe: str | None = None
     start: Date | None = None
@@ -370,7 +377,7 @@ class OutputSection(_Section):
         title: Headline of the report.
     """
 
-    folder: str | None = None
+    folder: FolderPath | None = None
     title: str = ""
 
 

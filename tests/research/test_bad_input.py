@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import shutil
-import signal
-import subprocess
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -22,10 +18,7 @@ from freqai_lstm_plugins.research.judgement import build_checked_market, judge_r
 from freqai_lstm_plugins.research.market import Rules
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions
-from tests.research.test_commands import CLI, SMALL, call, forecasts, place
 from tests.research.test_run import experiment, write_candles
-
-__all__ = ["place"]
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
     pytest.importorskip(needed)
@@ -234,72 +227,3 @@ def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
         pytest.raises(ConfigError, match=r"has no worker\. Start one with `dask worker tcp://"),
     ):
         train(run, dask=cluster.scheduler_address)
-
-
-@contextlib.contextmanager
-def at_work(place, out):
-    """Run a comparison with two workers, from the moment on at which a few jobs are done."""
-    call("compare", "--init", "e.toml", cwd=place)
-    # Trainings that take a while, so that some are under way at any moment.
-    options = ["--workers", "2", *SMALL, "--set", "models.lstm.max_epochs=60"]
-    options += ["--set", "models.lstm.patience=60"]
-    log = place / "log"
-    with (
-        log.open("wb") as stream,
-        subprocess.Popen(
-            [*CLI, "compare", "e.toml", "--out", out, *options],
-            cwd=place,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-        ) as child,
-    ):
-        try:
-            deadline = time.monotonic() + 120
-            while len(forecasts(place / out)) < 2 and time.monotonic() < deadline:
-                assert child.poll() is None, log.read_text()
-                time.sleep(0.1)
-            yield child, log
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_ctrl_c_says_what_is_done_and_how_to_go_on(place):
-    with at_work(place, "o") as (child, log):
-        # As a terminal does: to the workers too.
-        os.killpg(child.pid, signal.SIGINT)
-        child.wait(60)
-    said = log.read_text()
-    assert child.returncode == 130, said
-    assert "Traceback" not in said
-    assert "are done and stay done: the same command goes on from there." in said
-    n_done = len(forecasts(place / "o"))
-    assert f"Stopped. {n_done} of 24 jobs" in said
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc tells a process's children")
-def test_a_worker_process_that_dies_takes_nothing_with_it(place):
-    with at_work(place, "o") as (child, log):
-        before = {
-            name: (place / "o" / name / "metadata.json").stat().st_mtime_ns
-            for name in forecasts(place / "o")
-        }
-        os.kill(next(worker_ids(child.pid)), signal.SIGKILL)
-        child.wait(400)
-    assert child.returncode == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
-    assert len(forecasts(place / "o")) == 24
-    for name, written in before.items():
-        assert (place / "o" / name / "metadata.json").stat().st_mtime_ns == written
-
-
-def worker_ids(parent):
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            after_name = path.read_text().rpartition(")")[2].split()
-            line = (path.parent / "cmdline").read_text()
-            if int(after_name[1]) == parent and "popen_loky" in line:
-                yield int(path.parent.name)

@@ -25,19 +25,34 @@ def place(tmp_path_factory):
     return write_place(tmp_path_factory.mktemp("place"))
 
 
-def test_the_commands_of_the_page_work_one_after_the_other(place):
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process, where everything is imported already."""
+
+    def run(words, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["freqai-lstm", *words])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_the_commands_of_the_page_work_one_after_the_other(place, run):
     searching, choosing = (
         next(one for one in documented() if flag in one) for flag in ("--trials", "--holdout")
     )
     # As the page has it, with fewer trials: these are not to take hours.
     fewer = ["2" if word == "30" else word for word in searching]
-    found = call(*fewer, cwd=place)
-    assert found.returncode == 0, found.stderr
-    assert "Best in the search: trial" in found.stdout
+    code, out, err = run(fewer, place)
+    assert code == 0, err
+    assert "Best in the search: trial" in out
     assert (place / "out" / "tune" / "study.db").is_file()
-    found = call(*choosing, cwd=place)
-    assert found.returncode == 0, found.stderr
-    assert "On the holdout, tuned against defaults" in found.stdout
+    code, out, err = run(choosing, place)
+    assert code == 0, err
+    assert "On the holdout, tuned against defaults" in out
     config = json.loads((place / "user_data" / "config_tuned.json").read_text())
     assert config["freqaimodel"] == "LeaLSTMRegressor"
     assert json.loads((place / "out" / "tune" / "lstm.json").read_text())["model"] == "lstm"
@@ -55,9 +70,9 @@ def test_the_command_of_the_page_that_searches_in_each_fold_works(place, tmp_pat
     assert (tmp_path / "nested" / "outer" / "report" / "report.html").is_file()
 
 
-def test_ranges_to_start_from_are_written(tmp_path):
-    found = call("tune", "--init", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+def test_ranges_to_start_from_are_written(tmp_path, run):
+    code, _, err = run(["tune", "--init"], tmp_path)
+    assert code == 0, err
     assert "lstm" in json.loads((tmp_path / "ranges.json").read_text())
 
 
@@ -77,13 +92,12 @@ def test_ranges_to_start_from_are_written(tmp_path):
         (["hourly.toml", "--model", "lstm", "--holdout", "--out", "none"], "no study 'lstm'"),
     ],
 )
-def test_what_is_wrong_is_one_line(place, arguments, said, monkeypatch, capsys):
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, "argv", ["freqai-lstm", "tune", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 1
-    assert said in capsys.readouterr().err.replace("\n", " ")
+def test_what_is_wrong_is_one_line(place, arguments, said, run):
+    code, out, err = run(["tune", *arguments], place)
+    assert (code, out) == (1, "")
+    assert said in err
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -106,3 +120,12 @@ def test_a_stopped_search_goes_on(place, tmp_path, number):
     found = call(*words, str(n_done + 1), cwd=place)
     assert found.returncode == 0, found.stderr
     assert found.stderr.count("Trial ") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_with_one_seed_make_the_same_trials(place, tmp_path):
+    words = ["tune", "hourly.toml", "--model", "lstm", "--ranges", "ranges.json", "--trials", "3"]
+    found = [call(*words, "--out", str(tmp_path / name), cwd=place) for name in ("one", "two")]
+    said = [[line for line in one.stderr.splitlines() if "Trial" in line] for one in found]
+    assert len(said[0]) == 3
+    assert said[0] == said[1]

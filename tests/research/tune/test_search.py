@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.store import list_entries
+from freqai_lstm_plugins.research.tune import storage as storage_module
 from freqai_lstm_plugins.research.tune import study as study_module
 from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import open_session
@@ -26,6 +28,7 @@ from freqai_lstm_plugins.research.tune.storage import (
     open_storage,
     requeue,
     shown,
+    worker_name,
 )
 from freqai_lstm_plugins.research.tune.study import (
     BELONGS,
@@ -205,7 +208,8 @@ def test_a_grid_ends_when_it_is_done(folder, tmp_path):
 
 
 def test_a_bad_trial_ends_early_and_the_defaults_never(tmp_path):
-    folder = write_candles(tmp_path / "data", "ABCDEFGH", signal=True)
+    # Of four instances, all worse, the test first says so.
+    folder = write_candles(tmp_path / "data", "ABC", signal=True)
     ranges = {"lightgbm": {"min_child_samples": {"choices": [20, 100000]}}}
     session = search(
         folder, tmp_path / "out", 6, ranges=ranges, how=Search("random", pruner="wilcoxon")
@@ -332,6 +336,37 @@ def test_a_storage_that_is_none_is_said_in_one_line(url, error, said):
 
 def test_a_password_is_never_shown():
     assert shown("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:se%40cret@host/db", "sqlite:///x.db"])
+def test_what_a_database_says_is_told_without_the_password(address):
+    error = storage_module._unreachable(address, ValueError("no entry for me:se@cret\n(se%40cret)"))
+    assert "no entry for me" in str(error)
+    assert ("cret" in str(error)) == address.startswith("sqlite")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("worker", "age", "is_lost"),
+    [
+        (worker_name(), 0, True),
+        ([socket.gethostname(), "dead"], 0, True),
+        ([socket.gethostname(), os.getppid()], 9999, False),
+        # What happens on other machines only a heartbeat tells.
+        (["elsewhere", "dead"], 9999, False),
+        # A death between the trial's begin and its worker's name.
+        (None, 9999, True),
+        (None, 0, False),
+    ],
+)
+def test_a_trial_is_lost_where_nobody_is_at_it(worker, age, is_lost):
+    trial = optuna.create_study().ask()
+    if worker is not None:
+        named = dead_process() if worker[1] == "dead" else worker[1]
+        trial.set_user_attr(WORKER, [worker[0], named])
+    frozen = trial.study.get_trials()[0]
+    frozen.datetime_start -= timedelta(seconds=age)
+    assert storage_module._is_lost(frozen) is is_lost
 
 
 def test_nobody_listening_is_said_without_the_password():
