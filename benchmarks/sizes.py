@@ -306,9 +306,7 @@ QUICK = Size(
         many_trials=3,
     ),
     tune_rounds=1,
-    panel=PanelSize(
-        pairs=(2,), candles=900, rows=300, features=(6,), hidden_size=4, steps=2
-    ),
+    panel=PanelSize(pairs=(2,), candles=900, rows=300, features=(6,), hidden_size=4, steps=2),
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(

@@ -1,4 +1,4 @@
-"""Which model a pair has, and what is written of a slice, when files vanish or cannot be written."""
+"""Which model a pair has when files vanish, and what is written of a slice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_model_that_cannot_be_read_any_more_is_said_so_once(tmp_path, caplog):
 
 def test_a_model_that_was_trained_while_the_old_was_read_is_not_forgotten(tmp_path, monkeypatch):
     model, frame = make_model(tmp_path), make_frame(400)
-    trained, kitchen = train(model, frame, 1)
+    trained, _ = train(model, frame, 1)
     model.dd.model_dictionary.clear()
 
     def swapped(model_of_disk):

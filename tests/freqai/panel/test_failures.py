@@ -1,4 +1,4 @@
-"""One net for all pairs after a training, a file or a run that failed: what is left, and goes on."""
+"""One net for all pairs after a training, a file or a run that failed, and how it goes on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from freqai_lstm_plugins.freqai.panel import backtest, value
 from freqai_lstm_plugins.freqai.panel.model import ALL_PAIRS
 from tests.freqai.panel.bot import PanelRun
 from tests.freqai.panel.test_bad_input import NET
-from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market, panel_model, run_pairs
+from tests.freqai.panel.walk import (
+    PAIRS,
+    PANEL,
+    backtest_pairs,
+    make_market,
+    panel_model,
+    run_pairs,
+)
 from tests.freqai.walk import PER_DAY, weights
 
 pytestmark = pytest.mark.filterwarnings(
@@ -62,7 +69,7 @@ def test_an_interrupted_backtest_learns_on_from_the_slice_before_or_says_that_it
 
 
 def test_a_pair_without_a_model_lets_the_net_learn_on_all_the_same(tmp_path):
-    """Catches a net that learns on from what the pair has that comes first, and not from the net."""
+    """Catches a net that learns on from what the first pair has, and not from the net before."""
     days = make_market(pairs=(ADA, BTC))
     # It has too few candles to be predicted before the second slice.
     young = {BTC: days[BTC], ADA: days[ADA].iloc[FIRST - 8 :].reset_index(drop=True)}
