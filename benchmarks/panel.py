@@ -12,7 +12,7 @@ import pandas as pd
 
 from benchmarks import peak
 from benchmarks.host import made_up_frame
-from benchmarks.measure import Ratio, Row, Spread, Stopwatch, alternate, ratios
+from benchmarks.measure import Ratio, Row, Side, Spread, Stopwatch, alternate, ratios
 from benchmarks.sizes import Size
 from freqai_lstm_plugins.freqai.panel.training import Slice
 from freqai_lstm_plugins.install import install
@@ -66,7 +66,7 @@ def _add_times(row: Row, size: Size, n_pairs: int, how: str, bound: int) -> None
             EACH: Cycle(Path(folder) / "each", size, market, {how: bound}),
             ONE: Cycle(Path(folder) / "one", size, market, {how: bound}),
         }
-        sides = {
+        sides: dict[str, Side] = {
             ALL: cycles[ALL].train_all,
             EACH: cycles[EACH].train_each,
             ONE: partial(cycles[ONE].train_each, pairs[:1]),
@@ -78,11 +78,11 @@ def _add_times(row: Row, size: Size, n_pairs: int, how: str, bound: int) -> None
             part: {name: [] for name in sides} for part in (FIT, APART, WHOLE)
         }
         for _ in range(size.panel.rounds):
-            for name, times in alternate(sides, 1, warmups=0).items():
+            for name, (whole,) in alternate(sides, 1, warmups=0).items():
                 features, fit = cycles[name].features.lap(), cycles[name].fits.lap()
                 seconds[FIT][name].append(fit)
-                seconds[APART][name].append(times[0] - features)
-                seconds[WHOLE][name].append(times[0])
+                seconds[APART][name].append(whole - features)
+                seconds[WHOLE][name].append(whole)
     what = f"{n_pairs} pairs, {how} = {bound}"
     for part, times in seconds.items():
         goals = {EACH: "at least 1"} if how == "n_epochs" and part == FIT else {}
