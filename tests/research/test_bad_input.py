@@ -53,7 +53,10 @@ def done(folder, tmp_path):
 
 def test_a_slip_in_the_experiment_claims_no_folder(folder, tmp_path):
     out = tmp_path / "out"
-    wrong = {"no candles of Z": {"symbols": ["A", "Z"]}, "No candle is left with data.start = 2030-01-01": {"start": "2030-01-01"}}
+    wrong = {
+        "no candles of Z": {"symbols": ["A", "Z"]},
+        "No candle is left with data.start = 2030-01-01": {"start": "2030-01-01"},
+    }
     for message, data in wrong.items():
         with pytest.raises(DataError, match=message):
             start(experiment(folder, data={"folder": str(folder), **data}, **QUICK), out)
@@ -180,6 +183,15 @@ def test_damaged_predictions_are_named_with_what_to_do(done):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(NotACheckpointError, match=f"{job.place.name} are damaged: remove that"):
         load_predictions(done.plan.jobs, done.out, [1])
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"model": "ridge", "symbols": ["A"]}'])
+def test_metadata_that_are_none_are_named(tmp_path, text):
+    folder = tmp_path / "models" / "symbols" / "A" / "ridge" / "fold0-seed1-0"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text(text)
+    with pytest.raises(NotACheckpointError, match="fold0-seed1-0 holds no finished model"):
+        list_entries(tmp_path)
 
 
 def test_what_a_killed_worker_was_writing_is_no_model_and_goes_away(done):
