@@ -114,9 +114,12 @@ def list_entries(out: Path) -> list[Entry]:
     """Return all finished jobs of an output folder, by their paths.
 
     Raises:
-        DataError: There is no such folder, or it holds no models.
+        DataError: There is no such folder, it cannot be read, or it holds no models.
     """
-    found = find_entries(out)
+    try:
+        found = find_entries(out)
+    except OSError as error:
+        raise DataError(f"The folder {out} cannot be read: {error.strerror}.") from error
     if not found:
         raise DataError(f"{out} holds no models: run `freqai-lstm compare` with --out {out} first.")
     return found

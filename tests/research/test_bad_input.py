@@ -288,8 +288,8 @@ def test_the_version_in_a_key_is_the_one_that_the_package_states(monkeypatch):
 
 
 def test_a_folder_or_a_file_that_cannot_be_looked_at_is_one_line(tmp_path):
-    too_long = tmp_path / ("x" * 300)
-    for look in (find_files, describe_file):
+    too_long = tmp_path / f"{'x' * 300}.csv"
+    for look in (find_files, describe_file, list_entries):
         with pytest.raises(DataError, match="cannot be read: File name too long"):
             look(too_long)
     with pytest.raises(ConfigError, match="cannot be written: File name too long"):
