@@ -64,13 +64,14 @@ class NetConfig:
         hidden_size: Units of each recurrent layer.
         num_layers: Recurrent layers.
         dropout: Fraction dropped between recurrent layers and inside the head.
-        head_size: Units of the dense layer between the last state and the targets.
+        head_size: Units of the dense layer between the last state and the targets; 0 for none, so
+            that outputs are linear in the state.
     """
 
     hidden_size: int = setting(128, "an integer of at least 1", at_least(1))
     num_layers: int = setting(2, "an integer of at least 1", at_least(1))
     dropout: float = setting(0.2, "a number from 0 up to, not including, 1", lambda v: 0 <= v < 1)
-    head_size: int = setting(64, "an integer of at least 1", at_least(1))
+    head_size: int = setting(64, "an integer of at least 0", at_least(0))
 
 
 @dataclass(frozen=True)

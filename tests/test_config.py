@@ -131,7 +131,7 @@ BAD = [
     (NetConfig, {"dropout": 1}, "dropout must be a number from 0 up to, not including, 1, not 1.0"),
     (NetConfig, {"dropout": -0.1}, "dropout must be a number from 0"),
     (NetConfig, {"dropout": float("nan")}, "dropout must be a number from 0 .*, not nan"),
-    (NetConfig, {"head_size": []}, r"head_size must be an integer of at least 1, not \[\]"),
+    (NetConfig, {"head_size": []}, r"head_size must be an integer of at least 0, not \[\]"),
     (TrainConfig, {"learning_rate": 0}, "learning_rate must be a number above 0, not 0.0"),
     (TrainConfig, {"learning_rate": float("inf")}, "learning_rate must be a number .*, not inf"),
     (TrainConfig, {"learning_rate": "fast"}, "learning_rate must be a number above 0, not 'fast'"),

@@ -85,7 +85,7 @@ def new_model(name: str, side: str, seed: int, epochs: int) -> Any:
     given = {**SHAPE, "n_epochs": epochs, "early_stop": epochs + 1, "seed": seed, "GPU": -1}
     if side == OURS:
         # Nor does qlib's loop do any of these.
-        off = {"weight_decay": 0.0, "gradient_clip": 0.0, "lr_schedule": "none"}
+        off = {"weight_decay": 0.0, "gradient_clip": 0.0, "lr_schedule": "none", "scale": False}
         return SequenceModel(kind, num_threads=torch.get_num_threads(), **off, **given)
     # Without processes that load windows, which would cost more than they bring here.
     return theirs(d_feat=20, n_jobs=0, **given)
@@ -129,9 +129,12 @@ def run(place: Path, name: str, side: str, seed: int, epochs: int, dataset: Data
 
 
 def daily(predicted: pd.Series, label: pd.Series) -> pd.DataFrame:
-    """Return IC and rank IC of each day."""
-    ic, rank_ic = calc_ic(predicted, label, dropna=True)
-    return pd.DataFrame({"IC": ic, "Rank IC": rank_ic})
+    """Return IC and rank IC of each day; 0 where a forecast is the same for all stocks."""
+    ic, rank_ic = calc_ic(predicted, label)
+    days = pd.DataFrame({"IC": ic, "Rank IC": rank_ic})
+    by_day = predicted.groupby(level="datetime")
+    days[(by_day.nunique() == 1) & (by_day.count() > 1)] = 0.0
+    return days.dropna()
 
 
 def intervals(

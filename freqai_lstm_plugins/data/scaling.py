@@ -37,6 +37,12 @@ class Scaling:
         """
         return cls(*_moments(rows, is_held), *_moments(targets, is_train))
 
+    @classmethod
+    def none(cls, n_features: int, n_targets: int) -> Self:
+        """Leave features and targets as they are."""
+        zeros, ones = [0.0] * max(n_features, n_targets), [1.0] * max(n_features, n_targets)
+        return cls(zeros[:n_features], ones[:n_features], zeros[:n_targets], ones[:n_targets])
+
     def scale_rows(self, rows: FloatArray) -> npt.NDArray[np.float32]:
         """Standardize features (N, F) to float32; rows that are not finite become NaN."""
         mean, std = np.asarray(self.feature_mean), np.asarray(self.feature_std)

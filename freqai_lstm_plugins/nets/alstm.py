@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from freqai_lstm_plugins.config import ALSTMConfig, AnyNetConfig
 from freqai_lstm_plugins.nets.base import SequenceNet, read_config
-from freqai_lstm_plugins.nets.recurrent import run_layers, stacked
+from freqai_lstm_plugins.nets.recurrent import dense_head, run_layers, stacked
 
 _CELLS: dict[str, type[nn.GRU] | type[nn.LSTM]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -24,7 +24,7 @@ class ALSTMNet(SequenceNet):
 
     x (B, W, F) -> Linear, tanh (B, W, H) -> recurrent layers: states s (B, W, H)
     weights (B, W) = softmax over time of v · tanh(dropout(A s + a))
-    [last state, weighted sum of the states] (B, 2H) -> Linear, ReLU, dropout, Linear -> (B, O)
+    [last state, weighted sum of the states] (B, 2H) -> `dense_head` -> (B, O)
 
     The attention works in H // 2 dimensions, at least 1. Each window starts from a zero state, so
     a row's prediction does not depend on its batch.
@@ -49,12 +49,7 @@ class ALSTMNet(SequenceNet):
             # A bias would be the same number at every step, which softmax cancels.
             nn.Linear(score_size, 1, bias=False),
         )
-        self.head = nn.Sequential(
-            nn.Linear(2 * hidden_size, shape.head_size),
-            nn.ReLU(),
-            nn.Dropout(shape.dropout),
-            nn.Linear(shape.head_size, n_outputs),
-        )
+        self.head = dense_head(2 * hidden_size, n_outputs, shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map windows (B, W, F) to outputs (B, O)."""

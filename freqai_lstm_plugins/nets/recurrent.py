@@ -17,7 +17,7 @@ from freqai_lstm_plugins.nets.seeds import dropout_mask
 class RecurrentNet(SequenceNet):
     """Stacked recurrent layers, and a small dense head on the last state.
 
-    x (B, W, F) -> recurrent layers -> last state (B, H) -> Linear, ReLU, dropout, Linear -> (B, O)
+    x (B, W, F) -> recurrent layers -> last state (B, H) -> `dense_head` -> (B, O)
 
     Subclasses name the cell. The only state between calls is the weights: each window starts from
     a zero state, so a row's prediction does not depend on its batch.
@@ -32,12 +32,7 @@ class RecurrentNet(SequenceNet):
         super().__init__(n_features, n_outputs)
         shape = read_config(NetConfig, config, settings, type(self).__name__)
         self.recurrent = stacked(self.cell, n_features, shape)
-        self.head = nn.Sequential(
-            nn.Linear(shape.hidden_size, shape.head_size),
-            nn.ReLU(),
-            nn.Dropout(shape.dropout),
-            nn.Linear(shape.head_size, n_outputs),
-        )
+        self.head = dense_head(shape.hidden_size, n_outputs, shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map windows (B, W, F) to outputs (B, O)."""
@@ -107,6 +102,21 @@ def stacked(
         batch_first=True,
         # torch drops only between layers, and warns where there is no between.
         dropout=shape.dropout if shape.num_layers > 1 else 0.0,
+    )
+
+
+def dense_head(n_inputs: int, n_outputs: int, shape: NetConfig) -> nn.Sequential:
+    """Build what turns states into outputs: Linear, ReLU, dropout, Linear; one Linear without size.
+
+    One layer is the head of qlib's recurrent nets.
+    """
+    if not shape.head_size:
+        return nn.Sequential(nn.Linear(n_inputs, n_outputs))
+    return nn.Sequential(
+        nn.Linear(n_inputs, shape.head_size),
+        nn.ReLU(),
+        nn.Dropout(shape.dropout),
+        nn.Linear(shape.head_size, n_outputs),
     )
 
 

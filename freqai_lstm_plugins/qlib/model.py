@@ -24,10 +24,11 @@ from freqai_lstm_plugins.data.assembly import apply_scaling, assemble
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError
-from freqai_lstm_plugins.models.catalogue import model_names, new_model
+from freqai_lstm_plugins.models.catalogue import NAIVE, model_names, new_model
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import load_model, save_model
 from freqai_lstm_plugins.models.regressor import SequenceRegressor
+from freqai_lstm_plugins.models.tabular import TabularRegressor
 from freqai_lstm_plugins.names import closest, require_names
 from freqai_lstm_plugins.nets import NETS
 from freqai_lstm_plugins.qlib.dataset import (
@@ -118,17 +119,21 @@ class SequenceModel(ModelFT):
         label_horizon: int | None = None,
         valid_size: float = 0.15,
         seed: int | None = None,
+        scale: bool = True,
         **settings: Any,
     ) -> None:
         """Set every parameter; nothing is trained yet.
 
         Args:
             model: Name in the catalogue, such as `lstm` or `lightgbm`, or `ensemble`.
-            step_len: W; by default that of a `TSDatasetH`, else 20.
+            step_len: W; by default that of a `TSDatasetH`, else 20. A tree or a linear model, which
+                sees single days, takes as many as its `lags` reach over, and a naive forecast one.
             label_horizon: Days that a label looks ahead; by default what its expression says.
             valid_size: Last share of the training days that validates where there is no segment
                 `valid`; 0 for none.
             seed: Seed of whatever the model draws; None takes 42.
+            scale: Standardize features and label, whatever the handler does. Without, a net sees
+                what the handler's processors give.
             **settings: The model's own settings, under our names or qlib's. Those of an ensemble
                 hold `members`, a dictionary of each one's settings by its name.
 
@@ -146,12 +151,17 @@ class SequenceModel(ModelFT):
                 f"valid_size must be a number from 0 up to, not including, 1, not {valid_size!r}."
             )
         self.valid_size = valid_size
+        if not isinstance(scale, bool):
+            raise ConfigError(f"scale must be true or false, not {scale!r}.")
+        self.scale = scale
         self.seed = 42 if seed is None else seed
         self.settings = settings
         self._fitted: _Fitted | None = None
-        log_needless(settings)
         # So that what is wrong is said before a dataset was loaded for it.
         self._make(self._checked_window(self.step_len or DEFAULT_STEP_LEN), 0)
+        log_needless(model, settings)
+        for name, given in settings.get("members", {}).items():
+            log_needless(_kind(name, given), given)
 
     def fit(
         self,
@@ -239,7 +249,8 @@ class SequenceModel(ModelFT):
         """Read the model file that the state holds."""
         super().__init__()
         fitted = state["_fitted"]
-        self.__dict__.update(state)
+        # Pickles of earlier versions always scaled.
+        self.__dict__.update({"scale": True, **state})
         self._fitted = None if fitted is None else _Fitted.from_state(fitted)
 
     def _require_fitted(self) -> _Fitted:
@@ -260,7 +271,12 @@ class SequenceModel(ModelFT):
         table = read_table(dataset)
         warn_of_peeking(dataset.handler, table.calendar, table.parts["train"][1])
         table = cut_valid(table, self.valid_size)
-        data, scaling = _prepared(dataset, table, window, horizon, reweighter, former)
+        names = list(table.features.columns)
+        given = None if self.scale else Scaling.none(len(names), 1)
+        if former is not None:
+            require_names("features", names, former.schema.feature_names)
+            given = former.scaling
+        data, scaling = _prepared(dataset, table, window, horizon, reweighter, given)
         model = self._make(window, horizon)
         if isinstance(model, SequenceRegressor):
             known = None if former is None else former.model
@@ -283,10 +299,13 @@ class SequenceModel(ModelFT):
                     f"{closest(self.model, known)}"
                 )
             return new_model(self.model, settings, window=window, seed=self.seed)
-        members = {
-            name: translated(str(given.get("kind", name.partition("-")[0])), given)
-            for name, given in settings.pop("members", {}).items()
-        }
+        members = settings.pop("members", {})
+        if isinstance(members, dict):
+            members = {
+                name: translated(_kind(name, given), given) if isinstance(given, dict) else given
+                for name, given in members.items()
+            }
+        # What is no section of settings is refused there.
         return EnsembleRegressor(
             members, window=window, label_period=horizon, seed=self.seed, **settings
         )
@@ -298,7 +317,16 @@ class SequenceModel(ModelFT):
                 f"step_len = {self.step_len} of the model and {own} of the dataset differ: leave "
                 f"the model's out."
             )
-        return self._checked_window(self.step_len or own or DEFAULT_STEP_LEN)
+        chosen = self.step_len or self._seen_days() or own or DEFAULT_STEP_LEN
+        return self._checked_window(chosen)
+
+    def _seen_days(self) -> int | None:
+        """Return the days that a model of single days sees; None for any other."""
+        if self.model in NAIVE:
+            return 1
+        model = self._make(1, 0)
+        # Days without a full window before them, as behind a listing, have something to tell too.
+        return max(model.config.lags) + 1 if isinstance(model, TabularRegressor) else None
 
     def _checked_window(self, window: int) -> int:
         # A tree sees the newest row alone in any case.
@@ -321,32 +349,34 @@ class SequenceModel(ModelFT):
         return max(found.values())
 
 
+def _kind(name: str, settings: Mapping[str, Any]) -> str:
+    """Return what kind of model a member of an ensemble is."""
+    return str(settings.get("kind", name.partition("-")[0]))
+
+
 def _prepared(
     dataset: DatasetH,
     table: Table,
     window: int,
     horizon: int,
     reweighter: Reweighter | None,
-    former: _Fitted | None,
+    scaling: Scaling | None,
 ) -> tuple[Prepared, Scaling]:
-    """Return what a model is trained on, and how it was scaled."""
-    names = list(table.features.columns)
-    if former is not None:
-        require_names("features", names, former.schema.feature_names)
+    """Return what a model is trained on, and how it was scaled: as given, or by training rows."""
     panel = panel_of(dataset, table.features, table.label, table.days)
     assembled = assemble(
         panel.rows,
         rows_of_part(table, "train", horizon)[panel.order],
         rows_of_part(table, "valid", horizon)[panel.order],
-        Schema(names, [str(table.label.columns[0])]),
+        Schema(list(table.features.columns), [str(table.label.columns[0])]),
         window,
         weights=weights_of(table, reweighter)[panel.order],
-        scaling=None if former is None else former.scaling,
+        scaling=scaling,
     )
-    scaling = assembled.data.scaling
-    assert scaling is not None
+    found = assembled.data.scaling
+    assert found is not None
     # An ensemble cuts folds by time, which here is not where a row stands.
-    return dataclasses.replace(assembled.data, times=panel.days), scaling
+    return dataclasses.replace(assembled.data, times=panel.days), found
 
 
 def _log_epoch(epoch: Epoch) -> None:

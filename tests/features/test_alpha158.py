@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.alpha158 import neutral_table
 from benchmarks.expressions import Slow, expressions, slow_alpha158
 from freqai_lstm_plugins.features import ALPHA158_20, alpha158
 from freqai_lstm_plugins.features.alpha158 import NEUTRAL, feature_names, neutral_value
 from freqai_lstm_plugins.features.candles import read_candles
 from tests.features.market import PRICES, make_candles, with_warts
 
+ROOT = Path(__file__).parents[2]
 GOLDEN = os.environ.get("FREQAI_LSTM_GOLDEN")
 CANDLES = os.environ.get("FREQAI_LSTM_CANDLES")
 VOLUME_ALONE = ("VMA", "VSTD", "WVMA", "VSUM")
@@ -153,6 +155,9 @@ def test_names_choose_features_and_their_order():
     candles = make_candles(80)
     chosen = alpha158(candles, names=ALPHA158_20)
     assert tuple(chosen.columns) == ALPHA158_20
+    workflow = (ROOT / "examples" / "qlib" / "vn30.yaml").read_text(encoding="utf-8")
+    listed = workflow.partition("col_list: [")[2].partition("]")[0]
+    assert listed.replace(",", " ").split() == list(ALPHA158_20)
     assert len(set(ALPHA158_20)) == 20
     pd.testing.assert_frame_equal(chosen, alpha158(candles)[list(ALPHA158_20)])
 
@@ -188,6 +193,7 @@ def test_every_feature_has_a_neutral_value():
     assert neutral_value("OPEN0") == neutral_value("MA5") == 1
     assert neutral_value("RANK10") == 0.5
     assert neutral_value("KMID2") == 0
+    assert neutral_table() in (ROOT / "docs" / "alpha158.md").read_text(encoding="utf-8")
 
 
 @given(seed=seeds, factor=st.floats(1e-6, 1e6))

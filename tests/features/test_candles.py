@@ -13,9 +13,11 @@ from tests.features.market import PRICES, make_candles, with_warts
 
 
 def refused(candles, match, **arguments):
-    with pytest.raises(DataError, match=match) as caught:
-        alpha158(candles, **arguments)
-    assert "\n" not in str(caught.value)
+    both = arguments.keys() <= {"missing", "step"}
+    for compute in (alpha158, alpha360) if both else (alpha158,):
+        with pytest.raises(DataError, match=match) as caught:
+            compute(candles, **arguments)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [*PRICES, "volume"])
@@ -45,6 +47,12 @@ def test_integers_are_numbers():
     candles = make_candles(80).drop(columns="date").round().astype(int)
     pd.testing.assert_frame_equal(alpha158(candles), alpha158(candles.astype(float)))
     pd.testing.assert_frame_equal(alpha158(candles), alpha158(candles.astype("Int64")))
+
+
+@pytest.mark.parametrize("compute", [alpha158, alpha360])
+def test_features_have_double_precision_whatever_the_candles_have(compute):
+    candles = make_candles(80).astype(dict.fromkeys([*PRICES, "volume"], "float32"))
+    assert set(compute(candles).dtypes) == {np.dtype(float)}
 
 
 def test_unsorted_dates_are_refused():

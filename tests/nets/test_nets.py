@@ -109,6 +109,15 @@ def test_the_recurrent_part_is_torchs_own(name, cell, x):
     torch.testing.assert_close(net(x), expected)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "alstm"])
+def test_without_a_size_the_head_is_one_layer_that_drops_nothing(name, x):
+    net = build(name, hidden_size=7, num_layers=1, dropout=0.0, head_size=0)
+    (linear,) = net.head
+    assert linear.in_features == (14 if name == "alstm" else 7)
+    torch.testing.assert_close(net.train()(x), net.eval()(x))
+    assert net(x).shape == (len(x), K)
+
+
 @pytest.mark.parametrize("name", sorted(NETS))
 def test_one_layer_builds_without_a_warning_about_dropout(name, x):
     net = build(name, num_layers=1, dropout=0.5)
@@ -131,7 +140,7 @@ def test_every_setting_shapes_the_net(name):
         return sum(p.numel() for p in build(name, **{**SMALL[name], **settings}).parameters())
 
     changes = [{}, {"hidden_size": 5}, {"num_layers": 2}]
-    changes += [{"head_size": 5}] if "head_size" in SMALL[name] else []
+    changes += [{"head_size": 5}, {"head_size": 0}] if "head_size" in SMALL[name] else []
     changes += [{"cell_type": "lstm"}] if name == "alstm" else []
     assert len({n_weights(**change) for change in changes}) == len(changes)
 

@@ -2,12 +2,16 @@ import pickle
 import pickletools
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
 import pytest
+from qlib.contrib.model import gbdt
+from qlib.contrib.model.gbdt import LGBModel
 from qlib.data.dataset.weight import Reweighter
 
+from freqai_lstm_plugins.data.scaling import Scaling
 from freqai_lstm_plugins.errors import ConfigError, DataError, MismatchError
 from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.qlib import SequenceModel
@@ -312,6 +316,33 @@ def test_the_dataset_and_the_model_cannot_differ_in_length():
     assert found._fitted.window == 9
 
 
+@pytest.mark.parametrize("series", [None, 6])
+@pytest.mark.parametrize(
+    ("name", "settings", "unknown"),
+    [("lightgbm", {}, 0), ("ridge", {"lags": [0, 2]}, 2), ("naive_zero", {}, 0)],
+)
+def test_a_model_of_single_days_needs_no_more_days_than_it_sees(name, settings, unknown, series):
+    dataset = dataset_of(series=series)
+    model = fitted(dataset, name, step_len=None, **settings)
+    found = model.predict(dataset, "train").unstack()
+    assert found.isna().sum(axis=0).tolist() == [unknown] * 3
+    if name != "naive_zero":
+        assert model._fitted.model.history_.n_train_windows == 3 * (70 - unknown)
+
+
+def test_trees_are_qlibs(monkeypatch):
+    # It logs, and so needs a recorder.
+    monkeypatch.setattr(gbdt, "R", MagicMock())
+    # So few values that LightGBM has a bin for each, in whatever unit they come.
+    dataset = dataset_of(frame_of().round(0))
+    settings = {"learning_rate": 0.2, "num_leaves": 9, "subsample": 0.8, "num_boost_round": 20}
+    theirs = LGBModel(**settings, num_threads=1, early_stopping_rounds=20)
+    theirs.fit(dataset)
+    ours = SequenceModel("lightgbm", label_horizon=0, early_stop=20, **settings)
+    ours.fit(dataset)
+    np.testing.assert_allclose(ours.predict(dataset), theirs.predict(dataset), rtol=0, atol=1e-5)
+
+
 def test_qlibs_names_of_settings_are_taken():
     model = model_of(
         "alstm", d_feat=20, lr=0.01, early_stop=7, rnn_type="LSTM", metric="loss", GPU=-1,
@@ -342,6 +373,10 @@ def test_qlibs_names_of_settings_are_taken():
         ({"optimizer": "gd"}, "optimizer must be one of 'adam'"),
         ({"batch_size": 2.5}, "batch_size must be an integer"),
         ({"valid_size": 1.0}, "valid_size must be"),
+        ({"scale": "no"}, "scale must be true or false, not 'no'"),
+        ({"model": "ensemble", "members": ["ridge"]}, "members must be a section of models"),
+        ({"model": "ensemble", "members": {"ridge": 3}}, "'ridge' must be a section of settings"),
+        ({"model": "ensemble", "members": {"ridge": {"alpa": 3}}}, "Did you mean 'alpha'"),
         ({"label_horizon": -1}, "label_horizon must be"),
         ({"step_len": 2.5}, "step_len must be"),
     ],
@@ -351,11 +386,58 @@ def test_a_wrong_setting_is_named(settings, message):
         SequenceModel(**settings)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru", "alstm"])
+def test_the_head_of_recurrent_nets_is_qlibs_unless_another_is_asked_for(name):
+    assert SequenceModel(name)._make(6, 0).get_params()["head_size"] == 0
+    assert SequenceModel(name, head_size=9)._make(6, 0).get_params()["head_size"] == 9
+    ensemble = SequenceModel("ensemble", members={name: {"n_epochs": 1}, "ridge": {}})
+    assert ensemble._make(6, 0).members[0].settings["head_size"] == 0
+
+
+def test_rows_are_drawn_by_lightgbm_where_qlibs_file_says_how_often(caplog):
+    caplog.set_level("INFO", logger="qlib")
+    share = {"subsample": 0.5}
+    drawn = [
+        model_of("lightgbm", **share, **more)._make(6, 0).config.subsample
+        for more in ({}, {"bagging_freq": 0}, {"bagging_freq": 1}, {"subsample_freq": 1})
+    ]
+    assert drawn == [1.0, 1.0, 0.5, 0.5]
+    assert caplog.text.count("subsample = 0.5 is not used: LightGBM draws rows only where") == 2
+    model_of("ensemble", members={"lightgbm-a": share, "ridge": {}})
+    assert caplog.text.count("subsample = 0.5 is not used") == 3
+    with pytest.raises(ConfigError, match="bagging_freq must be one of '0', '1', not 5"):
+        model_of("lightgbm", bagging_freq=5)
+    with pytest.raises(ConfigError, match="bagging_freq"):
+        model_of("lstm", bagging_freq=1)
+    assert model_of("xgboost", **share)._make(6, 0).config.subsample == 0.5
+
+
 def test_what_a_setting_does_not_do_is_said(caplog):
     caplog.set_level("INFO", logger="qlib")
     fitted(d_feat=20)
     assert "d_feat = 20 is not used: the dataset says how many" in caplog.text
     assert "epoch 2: train " in caplog.text
+
+
+def test_without_scaling_a_model_sees_what_the_handler_gives():
+    frame = frame_of()
+    large = frame.copy()
+    large["feature"] = 50 + 20 * frame["feature"]
+    large["label"] = 3 + 2 * frame["label"]
+    dataset, other = dataset_of(frame), dataset_of(large)
+    scaled, plain = (fitted(dataset, scale=scale) for scale in (True, False))
+    assert plain._fitted.scaling == Scaling([0.0] * 4, [1.0] * 4, [0.0], [1.0])
+    # In other units a model learns the same where it scales, and not where it sees them.
+    expected = 3 + 2 * scaled.predict(dataset)
+    np.testing.assert_allclose(fitted(other).predict(other), expected, atol=1e-3)
+    found = fitted(other, scale=False).predict(other)
+    assert not np.allclose(found, 3 + 2 * plain.predict(dataset), atol=0.1)
+    assert pickle.loads(pickle.dumps(plain)).predict(dataset).equals(plain.predict(dataset))
+    state = scaled.__getstate__()
+    del state["scale"]
+    old = SequenceModel.__new__(SequenceModel)
+    old.__setstate__(state)
+    assert old.scale is True
 
 
 def test_labels_of_unknown_reach_ask_for_it():
@@ -397,6 +479,11 @@ def test_labels_that_are_all_unknown_leave_nothing_to_train_on():
     frame[("label", "LABEL0")] = np.nan
     with pytest.raises(DataError, match="No training window"):
         model_of().fit(dataset_of(frame, drops_labels=False))
+
+
+def test_stocks_that_are_all_shorter_than_a_window_leave_nothing_to_train_on():
+    with pytest.raises(DataError, match="nowhere do 80 of them in a row end"):
+        model_of(step_len=80).fit(dataset_of())
 
 
 def test_a_fit_that_fails_leaves_the_model_as_it_was(net):

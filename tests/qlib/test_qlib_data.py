@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 import qlib
 from qlib.contrib.data.handler import Alpha158
+from qlib.contrib.data.loader import Alpha158DL, Alpha360DL
 from qlib.contrib.model.gbdt import LGBModel
 from qlib.data import D
 from qlib.data.dataset import DatasetH, TSDatasetH
 from qlib.data.dataset.handler import DataHandlerLP
+from qlib.data.dataset.loader import QlibDataLoader
 from qlib.utils.exceptions import LoadObjectError
 from qlib.workflow import R
 
 from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.features import alpha158, alpha360
 from freqai_lstm_plugins.qlib import SequenceModel
 from freqai_lstm_plugins.qlib.dataset import read_table, rows_of_part
 from freqai_lstm_plugins.qlib.expressions import reach
@@ -212,6 +215,16 @@ def test_alpha158_of_qlib_is_learned_from():
     found = model.predict(dataset)
     assert len(found) == len(dataset.prepare("test", col_set="feature"))
     assert np.isfinite(found.drop("BBB", level="instrument")).all()
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(Alpha158DL, alpha158), (Alpha360DL, alpha360)])
+def test_features_are_those_that_qlib_computes(theirs, ours, stocks):
+    expected = QlibDataLoader({"feature": theirs.get_feature_config()}).load("all")["feature"]
+    # A stock that came late, and one with days on which it was not traded.
+    for name in ("DDD", "BBB"):
+        one = expected.xs(name, level="instrument").astype(float)
+        found = ours(stocks[name].reindex(one.index), qlib_compatible=True)
+        pd.testing.assert_frame_equal(found, one, check_names=False, rtol=1e-5, atol=1e-7)
 
 
 def write_csv(folder, frame, name="AAA.csv"):

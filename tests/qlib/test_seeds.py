@@ -27,6 +27,20 @@ def test_each_day_has_an_ic_and_a_rank_ic(seeds):
     assert found["IC"].tolist() == pytest.approx([np.corrcoef([1, 2, 9], [1, 2, 3])[0, 1], -1])
 
 
+@pytest.mark.filterwarnings("ignore:.*constant:scipy.stats.ConstantInputWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_a_forecast_that_tells_no_stock_from_another_has_an_ic_of_zero(seeds):
+    index = pd.MultiIndex.from_tuples(
+        [("d1", "a"), ("d1", "b"), ("d2", "a"), ("d2", "b"), ("d3", "a")],
+        names=["datetime", "instrument"],
+    )
+    predicted = pd.Series([4.0, 4, 1, 2, 7], index)
+    found = seeds.daily(predicted, pd.Series([1.0, 2, 1, 2, 3], index))
+    # One stock alone is in no order.
+    assert found.index.tolist() == ["d1", "d2"]
+    assert found["IC"].tolist() == found["Rank IC"].tolist() == pytest.approx([0, 1])
+
+
 def test_an_interval_holds_what_days_and_seeds_scatter(seeds):
     random = np.random.default_rng(1)
     by_seed = random.normal(0.1, 1.0, (4, 400))

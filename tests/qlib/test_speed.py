@@ -16,7 +16,7 @@ pytestmark = [*MARKS, pytest.mark.slow]
 
 DAYS = pd.bdate_range("2018-01-01", periods=700)
 SEGMENTS = {"train": (DAYS[0], DAYS[599]), "valid": (DAYS[600], DAYS[699])}
-SHAPE = {"hidden_size": 64, "num_layers": 2, "n_epochs": 2, "lr": 0.001, "batch_size": 800}
+SHAPE = {"hidden_size": 64, "num_layers": 2, "dropout": 0.0, "n_epochs": 2, "batch_size": 800}
 
 
 def frame():
