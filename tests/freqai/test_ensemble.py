@@ -382,7 +382,10 @@ def test_a_stopped_bot_gives_the_training_up(tmp_path):
         ({"members": {"lstm": {"device": "gpu"}}}, "device 'gpu' cannot be used here"),
         ({"members": {"lightgbm": {"n_estimators": 0}}}, "n_estimators must be"),
         ({"members": {"lightgbm": {"lags": []}}}, "lags must be"),
-        ({"members": {"ridge": {"lags": [6]}}}, "member 'ridge': .*lag 6 lies outside windows of 6"),
+        (
+            {"members": {"ridge": {"lags": [6]}}},
+            "member 'ridge': .*lag 6 lies outside windows of 6",
+        ),
         ({"members": {"ridge": {"alpha": float("nan")}}}, "alpha must be"),
         ({"combine": None}, "combine must be one of"),
         ({"combine": ["stack"]}, "combine must be one of"),
