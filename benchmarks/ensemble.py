@@ -21,7 +21,12 @@ from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.data.windows import build_window_set
 from freqai_lstm_plugins.models.catalogue import new_model
 from freqai_lstm_plugins.models.contract import Model
-from freqai_lstm_plugins.models.ensemble.out_of_fold import all_windows, choose_folds, fold_data
+from freqai_lstm_plugins.models.ensemble.out_of_fold import (
+    all_windows,
+    choose_folds,
+    fold_data,
+    tested_rows,
+)
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import save_model
 from tests.freqai.host import make_frame, make_model, next_candle, train
@@ -42,7 +47,8 @@ def ensemble(size: Size) -> Row:
         f"ridge, on {shape.rows:,} rows of {shape.features} features and windows of {size.window} "
         f"rows, with {FOLDS} folds over the last half. No member stops early, so both sides make "
         "the same passes. The sum is that of the members trained, asked or saved by themselves, "
-        "one after the other; with folds included, on the same folds too.",
+        "one after the other; with folds included, on the same folds too. Memory is that of "
+        f"{shape.memory_rows:,} rows of {shape.memory_features} features.",
     )
     data, members = made_up_data(shape.rows, shape.features, size.window), members_of(shape)
     _add_trainings(row, data, members, size)
@@ -95,8 +101,10 @@ def _add_trainings(
 ) -> None:
     windows = all_windows(data, PERIOD)
     folds = choose_folds(windows.times, windows.known_at, PERIOD, FOLDS)
-    parts = [fold_data(data, windows, fold)[0] for fold in folds]
-    ends = [(fold, windows.ends[fold.test]) for fold in folds]
+    parts = []
+    for fold in folds:
+        past, scaling = fold_data(data, windows, fold)
+        parts.append((past, *tested_rows(past, scaling, windows, fold)))
 
     def once() -> None:
         for name, settings in members.items():
@@ -104,9 +112,11 @@ def _add_trainings(
 
     def everything() -> None:
         for name, settings in members.items():
-            for part, (_, tested) in zip(parts, ends, strict=True):
-                model = new_model(name, settings, window=size.window, seed=1).fit_windows(part)
-                _predict(model, part, tested)
+            for past, rows, ends in parts:
+                model = new_model(name, settings, window=size.window, seed=1).fit_windows(past)
+                has_window = np.zeros(len(rows), dtype=bool)
+                has_window[ends] = True
+                model.predict_windows(rows, has_window)
         once()
 
     sides = {
@@ -120,12 +130,6 @@ def _add_trainings(
         row.ratios.append(Ratio(f"training: ensemble / {name}", spread, goal))
     for name, seconds in times.items():
         row.absolute.append((f"training: {name}", Spread.of(seconds), "s"))
-
-
-def _predict(model: Model, data: Prepared, ends: Any) -> None:
-    has_window = np.zeros(len(data.train.rows), dtype=bool)
-    has_window[ends] = True
-    model.predict_windows(data.train.rows.numpy(), has_window)
 
 
 def _add_predictions(
@@ -168,7 +172,11 @@ def _add_files(row: Row, fitted: EnsembleRegressor, alone: list[Model]) -> None:
 
 def _add_peaks(row: Row, members: dict[str, dict[str, Any]], size: Size) -> None:
     shape = size.ensemble
-    sizes = {"rows": shape.memory_rows, "features": shape.features, "window": size.window}
+    sizes = {
+        "rows": shape.memory_rows,
+        "features": shape.memory_features,
+        "window": size.window,
+    }
     # One pass is enough for the peak.
     members = {**members, "lstm": {**members["lstm"], "max_epochs": 1}}
     ours = peak.in_child("ensemble", **sizes, members=members).bytes

@@ -1,4 +1,4 @@
-"""One net for all pairs in FreqAI beside a net a pair: one cycle of a bot, features apart."""
+"""One net for all pairs in FreqAI beside a net a pair: one cycle of a bot."""
 
 from __future__ import annotations
 
@@ -9,18 +9,24 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 from benchmarks import peak
 from benchmarks.host import made_up_frame
-from benchmarks.measure import Ratio, Row, Spread, alternate, ratios
+from benchmarks.measure import Ratio, Row, Side, Spread, Stopwatch, alternate, ratios
 from benchmarks.sizes import Size
 from freqai_lstm_plugins.freqai.panel.training import Slice
+from freqai_lstm_plugins.install import install
+from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai import host
+from tests.freqai.saved import load_model, resampled
 
 ALL = "one net for all pairs"
 EACH = "a net a pair"
+ONE = "one pair"
 PANEL = "freqai__model_training_parameters__panel"
+TIMEFRAMES = {"5m": "5min", "15m": "15min"}
+# Parts of a cycle, from the training alone to all that the bot's host does for it.
+FIT, APART, WHOLE = "the training itself", "a cycle, features apart", "a cycle with features"
 
 
 def panel(size: Size) -> Row:
@@ -29,66 +35,174 @@ def panel(size: Size) -> Row:
     row = Row(
         "panel",
         "One net for all pairs",
-        f"Every pair is trained once, as in a cycle of a bot whose features are made already: "
-        f"{shape.rows:,} candles a pair, {shape.features} features, windows of {size.window}, one "
-        f"LSTM layer of {shape.hidden_size} units. One side prepares and trains pair after pair; "
-        f"the other prepares each pair by the same code and trains one net. With n_steps both do "
-        f"{shape.steps} steps of {size.batch_size} windows, the first side for each pair; with "
-        f"epochs each window is seen {shape.epochs} times.",
+        f"Every pair is trained once, as in a cycle of a bot: {shape.candles:,} candles a pair, "
+        f"the installed strategy's features over {' and '.join(TIMEFRAMES)}, windows of "
+        f"{size.window}, one LSTM layer of {shape.hidden_size} units. One side makes features, "
+        f"prepares and trains pair after pair; the other makes and prepares them by the same code "
+        f"and trains one net. With n_steps both do {shape.steps} steps of {size.batch_size} "
+        f"windows, the first side for each pair; with epochs each window is seen {shape.epochs} "
+        f"times. Peak memory is that above {shape.rows:,} candles a pair with made-up features, "
+        f"which stand there already; beside the joined rows it holds what a training of one pair "
+        f"takes.",
     )
     for n_pairs in shape.pairs:
-        for how, bound in (("n_steps", shape.steps), ("epochs", shape.epochs)):
+        for how, bound in (("n_steps", shape.steps), ("n_epochs", shape.epochs)):
             _add_times(row, size, n_pairs, how, bound)
     if peak.is_measurable():
         for n_pairs in shape.pairs:
-            _add_peak(row, size, n_pairs)
+            for n_features in shape.features:
+                _add_peak(row, size, n_pairs, n_features)
     else:
         row.notes.append("Peak memory is measured on Linux only.")
     return row
 
 
 def _add_times(row: Row, size: Size, n_pairs: int, how: str, bound: int) -> None:
-    frames = _frames(size, n_pairs)
+    pairs = [f"P{number:02}/USDT" for number in range(n_pairs)]
+    market = make_market(pairs, size.panel.candles)
     with TemporaryDirectory() as folder:
-        setting = {"n_steps": bound} if how == "n_steps" else {"n_epochs": bound}
-        one = _model(Path(folder) / "one", size, frames, setting, {PANEL: {}})
-        each = _model(Path(folder) / "each", size, frames, setting)
-        first = {name: frames[name] for name in list(frames)[:1]}
-        sides = {
-            ALL: partial(train_all, one, frames),
-            EACH: partial(train_each, each, frames),
-            "one pair": partial(train_each, each, first),
+        cycles = {
+            ALL: Cycle(Path(folder) / "all", size, market, {how: bound}, panel={}),
+            EACH: Cycle(Path(folder) / "each", size, market, {how: bound}),
+            ONE: Cycle(Path(folder) / "one", size, market, {how: bound}),
         }
-        times = alternate(sides, size.panel.rounds, warmups=0)
+        sides: dict[str, Side] = {
+            ALL: cycles[ALL].train_all,
+            EACH: cycles[EACH].train_each,
+            ONE: partial(cycles[ONE].train_each, pairs[:1]),
+        }
+        for name, cycle in cycles.items():
+            # What torch and numba set up once belongs to no cycle.
+            cycle.warm_up(is_panel=name == ALL)
+        seconds: dict[str, dict[str, list[float]]] = {
+            part: {name: [] for name in sides} for part in (FIT, APART, WHOLE)
+        }
+        for _ in range(size.panel.rounds):
+            for name, (whole,) in alternate(sides, 1, warmups=0).items():
+                features, fit = cycles[name].features.lap(), cycles[name].fits.lap()
+                seconds[FIT][name].append(fit)
+                seconds[APART][name].append(whole - features)
+                seconds[WHOLE][name].append(whole)
     what = f"{n_pairs} pairs, {how} = {bound}"
-    goal = "at least 1" if how == "epochs" else ""
-    row.compare(what, {ALL: times[ALL], EACH: times[EACH]}, {EACH: goal})
+    for part, times in seconds.items():
+        goals = {EACH: "at least 1"} if how == "n_epochs" and part == FIT else {}
+        row.compare(f"{what}, {part}", {ALL: times[ALL], EACH: times[EACH]}, goals)
     if how == "n_steps":
-        spread = Spread.of(ratios(times[ALL], times["one pair"]))
-        row.ratios.append(Ratio(f"{what}: {ALL} / one pair", spread, "at most 1.5"))
+        spread = Spread.of(ratios(seconds[FIT][ALL], seconds[FIT][ONE]))
+        row.ratios.append(Ratio(f"{what}, {FIT}: {ALL} / {ONE}", spread, "at most 1.5"))
 
 
-def _add_peak(row: Row, size: Size, n_pairs: int) -> None:
+def make_market(pairs: list[str], n_candles: int) -> dict[str, dict[str, pd.DataFrame]]:
+    """Return made-up candles of each pair in each timeframe."""
+    market = synthetic_market(pairs, "5m", n_candles, seed=1)
+    return {
+        pair: {name: resampled(frame, length) for name, length in TIMEFRAMES.items()}
+        for pair, frame in market.items()
+    }
+
+
+class Cycle:
+    """A bot's cycle of trainings, from candles on, with stopwatches in it.
+
+    Args:
+        folder: For the user directory.
+        size: Sizes of the benchmark.
+        market: Candles of each pair in each timeframe.
+        training: What bounds a training.
+        panel: Settings of one net for all pairs; by default each pair has its own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        size: Size,
+        market: dict[str, Any],
+        training: dict[str, int],
+        panel: dict[str, Any] | None = None,
+    ) -> None:
+        install(folder)
+        parameters = {
+            "model_kwargs": {"hidden_size": size.panel.hidden_size, "num_layers": 1},
+            "trainer_kwargs": {**training, "batch_size": size.batch_size, "patience": 0},
+            "panel": panel,
+        }
+        self.strategy = load_model(
+            folder,
+            "LeaLSTMRegressor",
+            {"freqai": {"model_training_parameters": parameters}},
+            exchange={"pair_whitelist": list(market)},
+            freqai={
+                "conv_width": size.window,
+                "activate_tensorboard": False,
+                "feature_parameters": {
+                    "include_timeframes": list(TIMEFRAMES),
+                    "include_corr_pairlist": [],
+                },
+            },
+        )
+        self.model, self.market = self.strategy.freqai, market
+        self.features, self.fits = Stopwatch(), Stopwatch()
+        self.fits.watch(self.model, "fit")
+
+    def slice_of(self, pair: str, newest: int | None = None) -> Slice:
+        """Make a pair's features and labels, as freqtrade does for a training."""
+        kitchen = self.model.new_kitchen(pair)
+        frames = self.market[pair]
+        if newest is not None:
+            frames = {name: frame.tail(newest) for name, frame in frames.items()}
+        with self.features.running():
+            made = kitchen.use_strategy_to_populate_indicators(
+                self.strategy, corr_dataframes={}, base_dataframes=frames, pair=pair
+            )
+            kitchen.find_features(made)
+            kitchen.find_labels(made)
+        kitchen.set_paths(pair, 1)
+        kitchen.set_new_model_names(pair, 1)
+        return Slice(made, kitchen)
+
+    def train_all(self) -> object:
+        """Train one net for all pairs."""
+        pairs = list(self.market)
+        dates = {pair: self.market[pair]["5m"]["date"] for pair in pairs}
+        return self.model.train_panel(1, pairs, dates, self.slice_of)
+
+    def train_each(self, pairs: list[str] | None = None) -> None:
+        """Train a net for each pair."""
+        for pair in pairs or self.market:
+            made, kitchen = self.slice_of(pair)
+            self.model.train(made, pair, kitchen)
+
+    def warm_up(self, *, is_panel: bool) -> None:
+        """Train on a few candles of one pair."""
+        pair = next(iter(self.market))
+        made, kitchen = self.slice_of(pair, newest=1_000)
+        if is_panel:
+            dates = {pair: made["date"]}
+            self.model.train_panel(1, [pair], dates, lambda _: Slice(made, kitchen))
+        else:
+            self.model.train(made, pair, kitchen)
+        self.features.lap()
+        self.fits.lap()
+
+
+def _add_peak(row: Row, size: Size, n_pairs: int, n_features: int) -> None:
     shape = size.panel
     found = peak.in_child(
         "panel",
         pairs=n_pairs,
         rows=shape.rows,
-        features=shape.features,
+        features=n_features,
         window=size.window,
         hidden_size=shape.hidden_size,
-        steps=shape.steps,
+        # The first steps and one validation take as much as all.
+        steps=min(shape.steps, 40),
     )
-    joined = 4 * n_pairs * shape.rows * shape.features
-    what = f"{n_pairs} pairs: peak of the training"
+    joined = 4 * n_pairs * shape.rows * n_features
+    what = f"{n_pairs} pairs, {n_features} features: peak of the training"
     row.ratios.append(
         Ratio(f"{what} / joined rows", Spread.of([found.bytes / joined]), "at most 1.3")
     )
     row.absolute.append((what, Spread.of([found.bytes]), "B"))
-
-
-def _frames(size: Size, n_pairs: int) -> dict[str, pd.DataFrame]:
-    return make_frames(n_pairs, size.panel.rows, size.panel.features)
 
 
 def make_frames(n_pairs: int, rows: int, features: int) -> dict[str, pd.DataFrame]:
@@ -99,14 +213,6 @@ def make_frames(n_pairs: int, rows: int, features: int) -> dict[str, pd.DataFram
         f"P{number:02}/USDT": frame.assign(**{name: frame[name] * (1 + number) for name in names})
         for number in range(n_pairs)
     }
-
-
-def _model(
-    folder: Path, size: Size, frames: dict[str, Any], training: dict[str, int], *more: Any
-) -> Any:
-    return make_model(
-        folder, list(frames), size.window, size.panel.hidden_size, training, size.batch_size, *more
-    )
 
 
 def make_model(
@@ -144,17 +250,6 @@ def train_all(model: Any, frames: dict[str, pd.DataFrame]) -> Any:
 
     dates = {pair: frame["date"] for pair, frame in frames.items()}
     return model.train_panel(1, list(frames), dates, slice_of)
-
-
-def train_each(model: Any, frames: dict[str, pd.DataFrame]) -> list[Any]:
-    """Train a net for each pair."""
-    trained = []
-    for pair, frame in frames.items():
-        kitchen = FreqaiDataKitchen(model.config, True, pair)
-        kitchen.find_features(frame)
-        kitchen.find_labels(frame)
-        trained.append(model.train(frame, pair, kitchen))
-    return trained
 
 
 def peak_of_training(

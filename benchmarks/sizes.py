@@ -116,7 +116,7 @@ class CompareSize:
     bars: int = 3_000
     folds: int = 3
     hidden_size: int = 32
-    epochs: int = 12
+    epochs: int = 40
     trees: int = 300
     few_symbols: int = 3
     many_symbols: int = 30
@@ -141,14 +141,14 @@ class TuneSize:
         many_trials: Of the larger one.
     """
 
-    symbols: int = 2
+    symbols: int = 4
     bars: int = 1_500
-    folds: int = 2
-    hidden_size: int = 24
-    epochs: int = 16
+    folds: int = 3
+    hidden_size: int = 32
+    epochs: int = 32
     trees: int = 30
     pruned_trials: int = 16
-    shared_trials: int = 8
+    shared_trials: int = 4
     stored: int = 1_000
     few_trials: int = 3
     many_trials: int = 30
@@ -166,6 +166,7 @@ class EnsembleSize:
         trees: Trees of lightgbm.
         rounds: Trainings a side.
         memory_rows: Rows of the training whose memory is measured.
+        memory_features: F of it, as many as FreqAI's expansion soon makes.
         candles: Candles that a bot predicts one after the other.
     """
 
@@ -176,6 +177,7 @@ class EnsembleSize:
     trees: int = 100
     rounds: int = 3
     memory_rows: int = 20_000
+    memory_features: int = 200
     candles: int = 2_000
 
 
@@ -185,19 +187,21 @@ class PanelSize:
 
     Attributes:
         pairs: How many pairs, one comparison each.
-        rows: Candles of each.
-        features: F.
+        candles: 5-minute candles of each, for the times.
+        rows: Candles of each whose features are made up, for the memory.
+        features: F of these, one measurement each.
         hidden_size: Units of the net's one layer.
-        steps: Steps of a training whose steps are bounded.
+        steps: Steps of a training whose steps are bounded: here about fifteen epochs of one pair.
         epochs: Epochs of one whose epochs are.
         rounds: Cycles a side.
     """
 
     pairs: tuple[int, ...] = (10, 50)
-    rows: int = 3_000
-    features: int = 100
+    candles: int = 8_640
+    rows: int = 8_640
+    features: tuple[int, ...] = (100, 200)
     hidden_size: int = 32
-    steps: int = 40
+    steps: int = 400
     epochs: int = 1
     rounds: int = 1
 
@@ -292,6 +296,7 @@ QUICK = Size(
     ),
     compare_rounds=1,
     tune=TuneSize(
+        symbols=2,
         bars=300,
         folds=1,
         hidden_size=4,
@@ -304,7 +309,7 @@ QUICK = Size(
         many_trials=3,
     ),
     tune_rounds=1,
-    panel=PanelSize(pairs=(2, 3), rows=300, features=6, hidden_size=4, steps=2),
+    panel=PanelSize(pairs=(2,), candles=900, rows=300, features=(6,), hidden_size=4, steps=2),
     supervision=SupervisionSize(train_rows=300, test_rows=60, folds=1, seeds=1, pairs=2, epochs=1),
     nets=NetsSize(features=(4, 8), batches=2, predict_rows=100, rounds=2),
     coverage=CoverageSize(
@@ -325,6 +330,7 @@ QUICK = Size(
         trees=5,
         rounds=1,
         memory_rows=1_000,
+        memory_features=4,
         candles=8,
     ),
 )

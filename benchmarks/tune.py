@@ -39,7 +39,10 @@ def tune(size: Size) -> Row:
         f"daily bars whose returns have a memory, {shape.folds} folds; an lstm of "
         f"{shape.hidden_size} units with {shape.epochs} epochs and no early stopping, one thread; "
         f"learning rate and dropout are searched at random, so that searches of one seed try the "
-        f"same settings. The "
+        f"same settings. A trial is {shape.symbols * shape.folds} trainings of about a second, as "
+        f"real ones are: of few that take an instant the waits for the disk, a dozen a trial, "
+        f"would be most, and Wilcoxon's test needs four instances, all worse, before it ends a "
+        f"trial. The "
         f"holdout is kept back and not opened. With a pruner {shape.pruned_trials} trials are "
         f"made. Windows are shared by two trials of lightgbm. Two workers are two processes on one "
         f"study, timed from the first trial's begin to the last one's end. Memory is the most that "
@@ -126,7 +129,12 @@ def _add_pruning(row: Row, place: Path, shape: TuneSize) -> None:
             f"of the others is {found.value:+.4f}, {best.value - found.value:.4f} below that of "
             f"the search without a pruner."
         )
-    row.absolute.append(("a search without a pruner", Spread.of([seconds["none"]]), "s"))
+    own = (seconds["none"] - training) / shape.pruned_trials
+    row.absolute += [
+        ("a search without a pruner", Spread.of([seconds["none"]]), "s"),
+        ("a trial's time outside trainings", Spread.of([own]), "s"),
+        ("a trial's trainings", Spread.of([training / shape.pruned_trials]), "s"),
+    ]
 
 
 def _add_sharing(row: Row, place: Path, shape: TuneSize, rounds: int) -> None:

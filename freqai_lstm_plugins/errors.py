@@ -5,7 +5,8 @@ FreqaiLSTMError
 ├── ConfigError        a setting is unknown, misspelt, of wrong type or out of range (a ValueError)
 ├── DataError          features, targets or candles cannot be used as they are (a ValueError)
 ├── TrainingError      a training had to stop, for example on a loss that is not finite
-│   └── StoppedError          somebody asked for it, such as a bot that shuts down
+│   ├── StoppedError          somebody asked for it, such as a bot that shuts down
+│   └── WorkersLostError      nobody is there to do it, such as a cluster that does not answer
 ├── CheckpointError    a model file cannot be read or written
 │   ├── NotACheckpointError   the file is damaged, or no model file of this package
 │   ├── NewerFormatError      the file was written by a newer version of this package
@@ -37,6 +38,10 @@ class TrainingError(FreqaiLSTMError, RuntimeError):
 
 class StoppedError(TrainingError):
     """A training was given up because somebody asked for it, and not for a failure of its own."""
+
+
+class WorkersLostError(TrainingError):
+    """Nobody is there to do trainings, which says nothing against what was to be trained."""
 
 
 class CheckpointError(FreqaiLSTMError):

@@ -8,12 +8,14 @@ import math
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import benchmarks.ensemble
 from benchmarks import alpha158, candles, coverage, limit, peak, report
 from benchmarks.compare import add_figures
 from benchmarks.data import new_net
@@ -90,6 +92,14 @@ def test_a_row_gives_finite_positive_ratios(name):
     require_sound(row)
 
 
+@pytest.mark.slow
+def test_the_row_of_one_net_for_all_pairs_gives_finite_positive_ratios():
+    row = ROWS["panel"](dataclasses.replace(TINY, panel=QUICK.panel))
+    require_sound(row)
+    parts = ("the training itself", "features apart", "with features", "joined rows")
+    assert all(any(part in ratio.what for ratio in row.ratios) for part in parts)
+
+
 @pytest.mark.parametrize("name", ["memory", "growth"])
 def test_a_row_of_peaks_gives_finite_positive_ratios(name, monkeypatch):
     def in_child(action, **arguments):
@@ -107,6 +117,8 @@ def test_the_row_of_ensembles_gives_finite_positive_ratios(monkeypatch):
     pytest.importorskip("lightgbm")
     monkeypatch.setattr(peak, "is_measurable", lambda: True)
     monkeypatch.setattr(peak, "in_child", lambda action, **_: peak.Peak(1000, 0.1))
+    # One run of each side is enough to see that it runs.
+    monkeypatch.setattr(benchmarks.ensemble, "alternate", partial(alternate, warmups=0))
     row = ROWS["ensemble"](dataclasses.replace(TINY, window=6, ensemble=QUICK.ensemble))
     require_sound(row)
     assert {ratio.goal for ratio in row.ratios} == {
@@ -222,8 +234,7 @@ def test_the_row_of_comparisons_prints_every_ratio_and_ends():
         "report / the whole run",
         "jobs on dask / by joblib, 2 workers",
         "peak memory, 6 symbols / 2",
-        "cs_ic against date by date",
-        "cs_rank_ic against date by date",
+        "cs_ic and cs_rank_ic against date by date",
     ):
         assert what in result.stdout
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freqai_lstm_plugins.commands.console import err, job_progress, out
+from freqai_lstm_plugins.commands.console import err, job_progress, out, say_stopped, stoppable
 from freqai_lstm_plugins.errors import ConfigError
 
 if TYPE_CHECKING:
+    from freqai_lstm_plugins.commands.console import Stop
+    from freqai_lstm_plugins.research.experiment_schema import Experiment
     from freqai_lstm_plugins.research.started import Started
 
-# What shells report of a program that Ctrl-C ended.
-STOPPED = 130
 # More lines of one kind than this are counted; files and report hold all.
 MOST_LINES = 8
 
@@ -40,32 +40,36 @@ def compare(
 
     What is finished stays finished: run it again, and only what is missing is done.
     """
-    from freqai_lstm_plugins.research.experiment import load_experiment, write_template
+    with stoppable() as stop:
+        from freqai_lstm_plugins.research.experiment import load_experiment, write_template
 
-    if init:
-        write_template(experiment)
-        out.print(f"Wrote {experiment}. Set data.folder in it, then run:", markup=False)
-        out.print(f"  freqai-lstm compare {experiment} --out out/{experiment.stem}", markup=False)
-        return
-    from freqai_lstm_plugins.research.judgement import judge_run, require_some_done
+        if init:
+            write_template(experiment)
+            out.print(f"Wrote {experiment}. Set data.folder in it, then run:", markup=False)
+            command = f"freqai-lstm compare {experiment} --out out/{experiment.stem}"
+            out.print(f"  {command}", markup=False)
+            return
+        asked = load_experiment(experiment, overrides or [])
+        place = folder or (None if asked.output.folder is None else Path(asked.output.folder))
+        if place is None:
+            raise ConfigError("Nobody says where results go: give --out, or set output.folder.")
+        _run(asked, place, workers, dask, stop)
+
+
+def _run(asked: Experiment, place: Path, workers: int | None, dask: str | None, stop: Stop) -> None:
+    from freqai_lstm_plugins.research.judgement import (
+        judge_run,
+        require_judgeable,
+        require_some_done,
+    )
     from freqai_lstm_plugins.research.started import start, train
 
-    asked = load_experiment(experiment, overrides or [])
-    place = folder or (None if asked.output.folder is None else Path(asked.output.folder))
-    if place is None:
-        raise ConfigError("Nobody says where results go: give --out, or set output.folder.")
     run = start(asked, place)
+    stop.say = lambda: say_stopped(run)
     _describe(run)
-    try:
-        with job_progress(run.n_left) as on_done:
-            run = train(run, workers=workers, dask=dask, on_done=on_done)
-    except KeyboardInterrupt:
-        err.print(
-            f"Stopped. {run.count_done()} of {len(run.plan.jobs)} jobs are done and stay done: "
-            f"the same command goes on from there.",
-            markup=False,
-        )
-        raise typer.Exit(STOPPED) from None
+    require_judgeable(run)
+    with job_progress(run.n_left) as on_done:
+        run = train(run, workers=workers, dask=dask, on_done=on_done)
     # Before the judgement, which may fail for the same reason.
     _describe_failures(run)
     require_some_done(run)

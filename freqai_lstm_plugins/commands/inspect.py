@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +17,6 @@ from freqai_lstm_plugins.names import MODEL_SUFFIX, PANEL_NAME
 if TYPE_CHECKING:
     from freqai_lstm_plugins.checkpoint import Checkpoint
     from freqai_lstm_plugins.models.state import SequenceState
-
-logger = logging.getLogger(__name__)
 
 FREQAI_NAME = re.compile(rf"cb_(?P<coin>.+)_(?P<stop>\d{{9,11}}){re.escape(MODEL_SUFFIX)}")
 
@@ -118,22 +114,19 @@ def _origin(file: Path) -> dict[str, str]:
         return {}
     newest = datetime.fromtimestamp(int(named["stop"]), tz=UTC)
     is_panel = named["coin"] == PANEL_NAME
-    pairs = _pairs(file, named["stop"]) if is_panel else {"pair of": named["coin"].upper()}
+    pairs = _pairs(file) if is_panel else {"pair of": named["coin"].upper()}
     return {**pairs, "candles up to": f"{newest:%Y-%m-%d %H:%M} UTC"}
 
 
-def _pairs(file: Path, stamp: str) -> dict[str, str]:
+def _pairs(file: Path) -> dict[str, str]:
     """Return the pairs of one net for many, by the metadata beside it; nothing where none is."""
-    trained: list[str] = []
-    served: list[str] = []
-    for path in sorted(file.parent.glob(f"cb_*_{stamp}_metadata.json")):
-        try:
-            panel = json.loads(path.read_text(encoding="utf-8"))["panel"]
-            served.append(str(panel["pair"]))
-            trained = [str(pair) for pair in panel["pairs"]]
-        # Whatever is damaged there, the net's own file can be shown.
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            logger.debug("%s says nothing of its pair: %s", path, error)
+    from freqai_lstm_plugins.models.served import served_pairs
+
+    stem = file.with_name(file.name.removesuffix(MODEL_SUFFIX))
+    panels = [panel for _, panel in served_pairs(stem)]
+    # Whatever is damaged there, the net's own file can be shown.
+    trained = [str(pair) for panel in panels[:1] for pair in panel.get("pairs", [])]
+    served = [str(panel.get("pair")) for panel in panels]
     later = [pair for pair in served if pair not in trained]
     rows = {"pairs": ", ".join(trained)} if trained else {}
     return rows | ({"predicts too": ", ".join(later)} if later else {})

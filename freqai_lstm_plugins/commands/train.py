@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
 
-from freqai_lstm_plugins.commands.console import err, job_progress, out
+from freqai_lstm_plugins.commands.console import err, job_progress, out, say_stopped, stoppable
 from freqai_lstm_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from freqai_lstm_plugins.research.single import Outcome
 
 
 def train(
@@ -40,17 +43,26 @@ def train(
 
     The last fifth of the candles is held back: nothing of the training sees it.
     """
-    from freqai_lstm_plugins.research.single import single_experiment, summarize
-    from freqai_lstm_plugins.research.started import start
-    from freqai_lstm_plugins.research.started import train as do_jobs
+    with stoppable() as stop:
+        from freqai_lstm_plugins.research.single import single_experiment, summarize
+        from freqai_lstm_plugins.research.started import start
+        from freqai_lstm_plugins.research.started import train as do_jobs
 
-    asked = single_experiment(
-        file, model, _parse(settings or []), horizon=horizon, window=window, seed=seed
-    )
-    run = start(asked, folder)
-    with job_progress(run.n_left) as on_done:
-        run = do_jobs(run, workers=1, on_done=on_done)
-    outcome = summarize(run, model)
+        asked = single_experiment(
+            file, model, _parse(settings or []), horizon=horizon, window=window, seed=seed
+        )
+        run = start(asked, folder)
+        stop.say = lambda: say_stopped(run)
+        with job_progress(run.n_left) as on_done:
+            run = do_jobs(run, workers=1, on_done=on_done)
+        _show(summarize(run, model))
+    for failure in run.failures.itertuples():
+        err.print(f"Failed: {failure.job}: {failure.reason}", markup=False)
+    if len(run.failures):
+        raise typer.Exit(1)
+
+
+def _show(outcome: Outcome) -> None:
     names = ("model", *outcome.scores.columns)
     table = Table(*(Column(name, overflow="fold") for name in names))
     for name, row in outcome.scores.iterrows():
@@ -59,10 +71,6 @@ def train(
     out.print(f"Model: {outcome.entry.model_file}", markup=False)
     if outcome.history is not None:
         out.print(f"Losses: {outcome.history}", markup=False)
-    for failure in run.failures.itertuples():
-        err.print(f"Failed: {failure.job}: {failure.reason}", markup=False)
-    if len(run.failures):
-        raise typer.Exit(1)
 
 
 def _parse(settings: list[str]) -> dict[str, Any]:

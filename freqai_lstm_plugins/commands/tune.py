@@ -179,7 +179,12 @@ def _tell_trial(trial: Any) -> None:
 def _search(session: Session, n_trials: int, how: Search, runner: Runner) -> None:
     from freqai_lstm_plugins.research.started import writing_to
     from freqai_lstm_plugins.research.tune.page import write_page
-    from freqai_lstm_plugins.research.tune.study import best_of, finished, run_trials
+    from freqai_lstm_plugins.research.tune.study import (
+        best_of,
+        finished,
+        require_trials,
+        run_trials,
+    )
 
     err.print(
         f"{len(finished(session.study))} of {n_trials} trials are done; the holdout begins after "
@@ -202,6 +207,7 @@ def _search(session: Session, n_trials: int, how: Search, runner: Runner) -> Non
     with writing_to(session.asked.out):
         page = write_page(session.study, session.asked.out)
     out.print(f"Plots: {page}", markup=False)
+    require_trials(session.study)
 
 
 def _search_nested(wanted: Asked, n_trials: int, how: Search, runner: Runner) -> None:

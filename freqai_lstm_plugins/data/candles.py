@@ -38,6 +38,7 @@ SUFFIXES = (".feather", ".parquet", ".csv")
 _DAYS_PER_YEAR = 365.2425
 # freqtrade: pair, timeframe, and for futures the kind of candle.
 _FREQTRADE_NAME = re.compile(r"(?P<pair>.+)-(?P<timeframe>\d+[smhdwMy])(-(?P<kind>[a-z_]+))?")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
 # Milliseconds of 1973: numbers below are days such as 20120103, or seconds.
 _LEAST_MILLISECONDS = 100_000_000_000
 
@@ -98,11 +99,14 @@ def find_files(
     Raises:
         DataError: The folder, a symbol or the timeframe is missing, or a symbol stands twice.
     """
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} is no folder: give one that holds feather, parquet or CSV files."
-        )
-    files = _of_timeframe(folder, timeframe)
+    try:
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder} is no folder: give one that holds feather, parquet or CSV files."
+            )
+        files = _of_timeframe(folder, timeframe)
+    except OSError as error:
+        raise DataError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     _refuse_twice(folder, files)
     if symbols is None:
         return files
@@ -150,7 +154,10 @@ def describe_file(path: Path) -> CandleFile:
     Raises:
         DataError: There is no such file, or its name is not that of candles.
     """
-    found = _described(path)
+    try:
+        found = _described(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     if found is None:
         raise DataError(
             f"{path} is no file of candles: give a file that ends in {', '.join(SUFFIXES)}."
@@ -299,10 +306,14 @@ def as_utc(text: str) -> pd.Timestamp:
     Raises:
         DataError: `text` is no date.
     """
+    wrong = f"{text!r} is no date: write 2024-12-31 or 2024-12-31T12:00."
+    # pandas takes 12:00 for today's and `now` for this very moment: another one in each run.
+    if not _ISO_DATE.match(text):
+        raise DataError(wrong)
     try:
         moment = pd.Timestamp(text)
     except ValueError as error:
-        raise DataError(f"{text!r} is no date: write 2024-12-31 or 2024-12-31T12:00.") from error
+        raise DataError(wrong) from error
     return moment.tz_localize("UTC") if moment.tz is None else moment.tz_convert("UTC")
 
 

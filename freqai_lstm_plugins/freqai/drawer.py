@@ -6,6 +6,7 @@ Both classes replace a class of freqtrade's by one that behaves the same where n
 from __future__ import annotations
 
 import logging
+import threading
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,13 @@ from freqtrade.freqai.data_drawer import FreqaiDataDrawer
 
 from freqai_lstm_plugins.files import replacing, write_text
 from freqai_lstm_plugins.freqai.sidecar import write_hashes
-from freqai_lstm_plugins.freqai.stored import read_model, why_unusable
+from freqai_lstm_plugins.freqai.stored import (
+    accept,
+    lend_companion,
+    read_model,
+    read_usable,
+    write_metadata,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -37,8 +44,12 @@ class DurableDataDrawer(FreqaiDataDrawer):
         config: freqtrade's config.
         extra_columns: Tells from the labels which columns predictions have beside them.
 
+        require: Called with each model that is read. It makes a net of the user's own whole, and
+            raises where the model is none that can be used.
+
     Attributes:
         nets: The net for many pairs that was read last, by the stem of its file.
+        slices: Of a backtest: for each pair the name of the model that is in memory.
     """
 
     model_dictionary: dict[str, Any]
@@ -48,20 +59,31 @@ class DurableDataDrawer(FreqaiDataDrawer):
         full_path: Path,
         config: dict[str, Any],
         extra_columns: Callable[[list[str]], list[str]] = lambda labels: [],
+        require: Callable[[Any], object] = accept,
     ) -> None:
         super().__init__(full_path, config)
-        self.extra_columns = extra_columns
+        self.set_up(extra_columns, require)
+
+    def set_up(
+        self, extra_columns: Callable[[list[str]], list[str]], require: Callable[[Any], object]
+    ) -> None:
+        """Add what the host's drawer has not."""
+        self.extra_columns, self.require = extra_columns, require
         self.nets: dict[Path, Any] = {}
+        self.slices: dict[str, str] = {}
+        self._entry_lock = threading.Lock()
 
     @classmethod
     def taking_over(
-        cls, other: FreqaiDataDrawer, extra_columns: Callable[[list[str]], list[str]]
+        cls,
+        other: FreqaiDataDrawer,
+        extra_columns: Callable[[list[str]], list[str]],
+        require: Callable[[Any], object],
     ) -> DurableDataDrawer:
         """Make a drawer of what the host's has read from disk, which is so read only once."""
         made = cls.__new__(cls)
         made.__dict__.update(other.__dict__)
-        made.extra_columns = extra_columns
-        made.nets = {}
+        made.set_up(extra_columns, require)
         return made
 
     def return_null_values_to_strategy(
@@ -113,54 +135,75 @@ class DurableDataDrawer(FreqaiDataDrawer):
             }
         entries |= {pair: self.empty_pair_dict.copy() for pair in leaving}
         # In place, since the trading loop adds pairs.
-        self.pair_dict.update(entries)
+        with self._entry_lock:
+            self.pair_dict.update(entries)
         self.save_drawer_to_disk()
 
     def load_data(self, coin: str, dk: FreqaiDataKitchen) -> Any:
         """Load a model with its own pipelines, from memory in live mode, else from disk.
 
         freqtrade's own loader would execute what a damaged or foreign model file holds.
+
+        Returns:
+            The model; in live mode None where the pair has none that can be used.
         """
         if dk.live:
-            entry = self.pair_dict[coin]
-            if not entry["model_filename"]:
-                return None
-            dk.model_filename, dk.data_path = entry["model_filename"], Path(entry["data_path"])
-        # In a backtest what is in memory is of another slice, whichever was trained last.
-        model: Any = self.model_dictionary.get(coin) if dk.live else None
-        if model is None:
-            model = read_model(Path(dk.data_path) / dk.model_filename, self.nets)
-            if dk.live:
-                # A training may just have brought a newer one.
-                model = self.model_dictionary.setdefault(coin, model)
-            else:
-                self.model_dictionary[coin] = model
-        dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
-        dk.training_features_list = dk.data["training_features_list"]
-        dk.label_list = dk.data["label_list"]
+            model = self._live_model(coin, dk)
+        else:
+            # What is in memory is of another slice, whichever was trained last.
+            model = read_model(Path(dk.data_path) / dk.model_filename, self.require, self.nets)
+            self.remember(coin, model, dk)
+        if model is not None:
+            lend_companion(model, dk)
         return model
 
-    def forget_unusable_models(self, require: Callable[[Any], object] = lambda model: None) -> bool:
-        """Take models that cannot be used for not trained, so that they soon are.
+    def remember(self, coin: str, model: Any, dk: FreqaiDataKitchen) -> None:
+        """Keep the model of a backtest's slice, from which continual learning may go on."""
+        self.model_dictionary[coin], self.slices[coin] = model, dk.model_filename
 
-        Args:
-            require: Raises where a model that can be read is none that can be used.
+    def _live_model(self, coin: str, dk: FreqaiDataKitchen) -> Any | None:
+        entry = self.pair_dict[coin].copy()
+        if not entry["model_filename"]:
+            return None
+        dk.model_filename, dk.data_path = entry["model_filename"], Path(entry["data_path"])
+        model = self.model_dictionary.get(coin)
+        if model is not None:
+            return model
+        model = self._read_or_forget(coin, entry)
+        # A training may just have brought a newer one.
+        return None if model is None else self.model_dictionary.setdefault(coin, model)
+
+    def _read_or_forget(self, coin: str, entry: dict[str, Any]) -> Any | None:
+        """Read the model that a copy of a pair's entry names, or take it for not trained."""
+        stem = Path(entry["data_path"]) / entry["model_filename"]
+        model, reason = read_usable(stem, self.require, self.nets)
+        if model is None:
+            logger.warning("Training %s again, its saved model is unusable: %s", coin, reason)
+            with self._entry_lock:
+                # A training may just have brought another.
+                if self.pair_dict[coin] == entry:
+                    self.pair_dict[coin] = self.empty_pair_dict.copy()
+        return model
+
+    def forget_unusable_models(self) -> bool:
+        """Take models that cannot be used for not trained, so that they soon are.
 
         Returns:
             Whether there was one.
         """
-        forgotten = False
-        for pair, entry in self.pair_dict.items():
-            if not entry["model_filename"]:
-                continue
-            reason = why_unusable(
-                Path(entry["data_path"]) / entry["model_filename"], require, self.nets
-            )
-            if reason is not None:
-                logger.warning("Training %s again, its saved model is unusable: %s", pair, reason)
-                self.pair_dict[pair] = self.empty_pair_dict.copy()
-                forgotten = True
-        return forgotten
+        entries = {pair: entry.copy() for pair, entry in self.pair_dict.items()}
+        saved = {pair: entry for pair, entry in entries.items() if entry["model_filename"]}
+        return None in [self._read_or_forget(pair, entry) for pair, entry in saved.items()]
+
+    def save_metadata(self, dk: FreqaiDataKitchen) -> None:
+        """Save what is known of a backtest's slice whose model is not saved."""
+        dk.data |= {
+            "data_path": str(dk.data_path),
+            "model_filename": str(dk.model_filename),
+            "training_features_list": dk.training_features_list,
+            "label_list": dk.label_list,
+        }
+        write_metadata(Path(dk.data_path) / dk.model_filename, dk.data, self.np_encoder)
 
     def load_all_pair_histories(self, timerange: TimeRange, dk: FreqaiDataKitchen) -> None:
         """Load the candles that are on disk, with dates that new candles can be appended to.

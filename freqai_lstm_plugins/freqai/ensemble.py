@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, finite_rows
+from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, finite_rows
 from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
@@ -30,7 +30,7 @@ from freqai_lstm_plugins.models.ensemble.regressor import (
 )
 from freqai_lstm_plugins.models.ensemble.settings import with_defaults
 from freqai_lstm_plugins.names import require_names
-from freqai_lstm_plugins.training.devices import torch_threads
+from freqai_lstm_plugins.training.devices import choose_device, torch_threads
 
 if TYPE_CHECKING:
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
@@ -39,6 +39,23 @@ logger = logging.getLogger(__name__)
 
 # Settings of members that change no prediction of a given training slice.
 _HARMLESS = {"device", "num_threads"}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What the members of a pair's model have said of the candles of a bot's frame.
+
+    Attributes:
+        model: The ensemble; another one begins anew.
+        positions: (N,) numbers of the candles.
+        said: (3, N, K, M) as `forecast_members` gives it.
+        is_asked: (N,) whether they were asked.
+    """
+
+    model: EnsembleRegressor
+    positions: IntArray
+    said: FloatArray
+    is_asked: BoolArray
 
 
 class EnsembleRegressorModel(SequenceRegressorModel):
@@ -73,18 +90,30 @@ class EnsembleRegressorModel(SequenceRegressorModel):
                 f"{WHERE}: interval = {given['interval']!r} in model_kwargs and {train.interval!r} "
                 f"in trainer_kwargs. Keep one of them."
             )
+        period = given.setdefault("label_period", self.settings.label_period)
+        if period != self.settings.label_period:
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: label_period = {period!r}, and label_period_candles is "
+                f"{self.settings.label_period}. Leave it out."
+            )
+        if "symbol_embedding" in given:
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: members of an ensemble are not told the pair. Leave "
+                f"symbol_embedding out."
+            )
         self.ensemble_settings = {
             "seed": train.seed,
             "num_threads": train.num_threads,
             "interval": train.interval,
-            "label_period": self.settings.label_period,
             **given,
         }
         config = self.new_ensemble().config
+        for settings in self.members.values():
+            choose_device(settings.get("device", "cpu"))
         self.interval, self.member_names = config.interval, list(self.members)
-        self.label_watch = LabelWatch()
+        self.label_watch = LabelWatch(self.settings.label_period)
         self._live_frame: pd.DataFrame | None = None
-        self._said: dict[str, tuple[EnsembleRegressor, dict[int, FloatArray]]] = {}
+        self._said: dict[str, _Said] = {}
         # What an identifier stands for, with defaults filled in.
         shown = {
             name: {key: value for key, value in settings.items() if key not in _HARMLESS}
@@ -126,10 +155,17 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             prepared_of(data_dictionary, schema),
             start_from=self.start_from(dk, feature_names, symbols),
             on_epoch=self.stop_if_asked,
-            last_time=int(data_dictionary["times"].max()),
+            last_time=self._last_candle(data_dictionary["times"], dk),
         )
         self.hand_over(model, data_dictionary, dk)
         return model
+
+    def _last_candle(self, times: IntArray, dk: FreqaiDataKitchen) -> int:
+        """Return the number of the last candle that a training knows."""
+        # In a backtest FreqAI cuts these off, and a bot's training has them; the first slice that
+        # such a model predicts begins after them in either case.
+        n_cut = 0 if dk.live else self.ft_params.get("buffer_train_data_candles") or 0
+        return int(times.max()) + int(n_cut)
 
     def require_usable(self, model: Any) -> EnsembleRegressor:
         """Raise MismatchError where a model from disk is not of these members."""
@@ -219,49 +255,44 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             dk: FreqAI's data kitchen of the pair.
         """
         known = self._known_labels(model, whole, dk)
-        n_rows = said.shape[1]
-        holder, remembered = self._said.get(dk.pair, (None, {}))
-        if holder is not model:
-            remembered = {}
-        tail = known.positions[len(whole) - n_rows :]
-        for place in np.flatnonzero(has_window & known.is_later[len(whole) - n_rows :]):
-            remembered[int(tail[place])] = said[:, place]
-        self._remember(model, whole, known, remembered, dk)
-        first = int(known.positions[0])
-        remembered = {number: part for number, part in remembered.items() if number >= first}
-        self._said[dk.pair] = (model, remembered)
-        everything = np.full((3, len(whole), *said.shape[2:]), np.nan)
-        for row, number in enumerate(known.positions):
-            if int(number) in remembered:
-                everything[:, row] = remembered[int(number)]
-        everything[:, len(whole) - n_rows :] = np.where(
-            has_window[:, None, None], said, everything[:, len(whole) - n_rows :]
-        )
-        found = model.combined(everything, known)
-        return found.tail(n_rows)
+        everything, is_asked = self._recall(model, known.positions, said, dk.pair)
+        newest = slice(len(whole) - said.shape[1], None)
+        everything[:, newest] = np.where(has_window[:, None, None], said, everything[:, newest])
+        is_asked[newest] |= has_window
+        # Where no window ends at the newest candle none ever will.
+        is_asked[-1] = True
+        missing = np.flatnonzero(known.is_later & ~is_asked)
+        if len(missing):
+            everything[:, missing] = self._ask(model, whole, missing, dk)
+            is_asked[missing] = True
+        self._said[dk.pair] = _Said(model, known.positions, everything, is_asked)
+        return model.combined(everything, known).tail(said.shape[1])
 
-    def _remember(
-        self,
-        model: EnsembleRegressor,
-        whole: pd.DataFrame,
-        known: KnownLabels,
-        remembered: dict[int, FloatArray],
-        dk: FreqaiDataKitchen,
-    ) -> None:
-        """Add what members say of later rows that nobody has asked them about yet."""
-        is_missing = known.is_later & ~np.isin(known.positions, list(remembered))
-        # The newest row was asked about; it is missing where no window ends there.
-        is_missing[-1] = False
-        if not is_missing.any():
-            return
-        rows = np.flatnonzero(is_missing)
+    def _recall(
+        self, model: EnsembleRegressor, positions: IntArray, said: FloatArray, pair: str
+    ) -> tuple[FloatArray, BoolArray]:
+        """Return what members have said of a frame's candles (3, N, K, M), and of which ones."""
+        everything = np.full((3, len(positions), *said.shape[2:]), np.nan)
+        is_asked = np.zeros(len(positions), dtype=bool)
+        former = self._said.get(pair)
+        if former is not None and former.model is model:
+            _, old, new = np.intersect1d(
+                former.positions, positions, assume_unique=True, return_indices=True
+            )
+            everything[:, new], is_asked[new] = former.said[:, old], former.is_asked[old]
+        return everything, is_asked
+
+    def _ask(
+        self, model: EnsembleRegressor, whole: pd.DataFrame, rows: IntArray, dk: FreqaiDataKitchen
+    ) -> FloatArray:
+        """Return what members say of rows of a frame, which stand for candles that were missed."""
         start = max(int(rows[0]) - self.window_size + 1, 0)
         part = whole.iloc[start : int(rows[-1]) + 1].reset_index(drop=True)
         scaled = scale_rows(part, dk, self.window_size, self.settings.windows.filled_candles)
-        wanted = scaled.has_window & is_missing[start : int(rows[-1]) + 1]
-        said = model.forecast_members(scaled.values, wanted)
-        for row in rows:
-            remembered[int(known.positions[row])] = said[:, row - start]
+        is_wanted = np.zeros(len(part), dtype=bool)
+        is_wanted[rows - start] = True
+        said = model.forecast_members(scaled.values, scaled.has_window & is_wanted)
+        return said[:, rows - start]
 
     def _columns(
         self, model: EnsembleRegressor, found: EnsemblePredictions, dk: FreqaiDataKitchen
@@ -271,43 +302,46 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         Without a forecast stands the one that knows nothing, the mean training label.
         """
         mean = np.asarray(model.require_fitted().target_mean)
-        columns = unscaled(_filled(found.point, mean), dk)
-        if found.lower is not None and found.upper is not None:
-            ends = [unscaled(_filled(end, mean), dk) for end in (found.lower, found.upper)]
-            for label in dk.label_list:
-                # A label pipeline may turn the order round.
-                both = np.sort(np.column_stack([end[label] for end in ends]), axis=1)
-                columns[f"{label}_lower"], columns[f"{label}_upper"] = both[:, 0], both[:, 1]
+        ends = [] if found.lower is None or found.upper is None else [found.lower, found.upper]
+        parts = [found.point, *ends]
         if self.has_columns:
-            self._add_members(columns, model, found, mean, dk)
-        return columns[[*dk.label_list, *self.extra_columns(dk.label_list)]]
+            # The last is what stands for a member that could not be trained.
+            nothing = np.full_like(found.point, np.nan)
+            parts += [*np.moveaxis(found.members, 2, 0), nothing]
+        # At once, as a pipeline takes as long for one row as for hundreds.
+        filled = np.concatenate([np.where(np.isfinite(part), part, mean) for part in parts])
+        back = unscaled(filled, dk)[dk.label_list].to_numpy()
+        point, *others = np.split(back, len(parts))
+        columns = {label: point[:, k] for k, label in enumerate(dk.label_list)}
+        if ends:
+            # A label pipeline may turn the order round.
+            lower, upper = np.sort(others[:2], axis=0)
+            for k, label in enumerate(dk.label_list):
+                columns[f"{label}_lower"], columns[f"{label}_upper"] = lower[:, k], upper[:, k]
+        if self.has_columns:
+            self._add_members(columns, model, found, others[len(ends) :], dk)
+        order = [*dk.label_list, *self.extra_columns(dk.label_list)]
+        return pd.DataFrame({name: columns[name] for name in order})
 
     def _add_members(
         self,
-        columns: pd.DataFrame,
+        columns: dict[str, FloatArray],
         model: EnsembleRegressor,
         found: EnsemblePredictions,
-        mean: npt.NDArray[np.float64],
+        said: list[FloatArray],
         dk: FreqaiDataKitchen,
     ) -> None:
+        """Add what members say, in the labels' own units, their weights and their disagreement."""
         trained = [member.name for member in model.require_fitted().members]
-        said = {
-            name: unscaled(_filled(found.members[:, :, k], mean), dk)
-            for k, name in enumerate(trained)
-        }
-        blank = unscaled(np.tile(mean, (len(columns), 1)), dk)
+        *said, blank = said
         for k, label in enumerate(dk.label_list):
+            weights = found.weights[:, k]
             for name in self.member_names:
                 # One that could not be trained says nothing, and weighs nothing.
-                columns[f"{label}_{name}"] = said.get(name, blank)[label]
-                is_trained = name in trained
-                weight = found.weights[:, k, trained.index(name)] if is_trained else 0.0
+                place = trained.index(name) if name in trained else None
+                columns[f"{label}_{name}"] = (blank if place is None else said[place])[:, k]
+                weight = np.zeros(len(blank)) if place is None else weights[:, place]
                 columns[f"{label}_w_{name}"] = weight
-            values = np.column_stack([said[name][label] for name in trained])
+            values = np.column_stack([part[:, k] for part in said])
             values[~np.isfinite(found.members[:, k])] = np.nan
-            spread = disagreement(values, found.weights[:, k])
-            columns[f"{label}_disagreement"] = np.nan_to_num(spread)
-
-
-def _filled(values: FloatArray, mean: npt.NDArray[np.float64]) -> FloatArray:
-    return np.where(np.isfinite(values), values, mean)
+            columns[f"{label}_disagreement"] = np.nan_to_num(disagreement(values, weights))

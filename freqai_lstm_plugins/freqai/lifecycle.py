@@ -10,6 +10,7 @@ import functools
 import logging
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -31,8 +32,9 @@ from freqai_lstm_plugins.freqai.lock import lock_identifier
 from freqai_lstm_plugins.freqai.own_net import own_sources
 from freqai_lstm_plugins.freqai.recovery import set_aside_damaged
 from freqai_lstm_plugins.freqai.settings import read_settings
+from freqai_lstm_plugins.freqai.sidecar import NET, part_of
 from freqai_lstm_plugins.freqai.spelling import misspelt_keys
-from freqai_lstm_plugins.freqai.stored import read_metadata, why_unusable
+from freqai_lstm_plugins.freqai.stored import read_metadata, read_usable
 
 if TYPE_CHECKING:
     from collections import deque
@@ -54,6 +56,18 @@ def one_line_errors() -> Iterator[None]:
         yield
     except FreqaiLSTMError as error:
         raise OperationalException(str(error)) from error
+
+
+def release_frames(error: BaseException) -> None:
+    """Let go of what the functions that an error came through still refer to.
+
+    freqtrade keeps the last records of its log in memory, with their tracebacks, and so with the
+    rows that a training had.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
 
 
 class HostedModel(BasePyTorchModel):
@@ -104,9 +118,9 @@ class HostedModel(BasePyTorchModel):
                 fingerprint(name, self.config, self.settings, sources),
                 defaults(self.net),
             )
-        self.dd = DurableDataDrawer.taking_over(self.dd, self.extra_columns)
+        self.dd = DurableDataDrawer.taking_over(self.dd, self.extra_columns, self.require_usable)
         self.dd.model_type = "pytorch"
-        if self.dd.forget_unusable_models(self.require_usable):
+        if self.dd.forget_unusable_models():
             self.train_queue = self._set_train_queue()
         for line in misspelt_keys(self.config):
             logger.warning(line)
@@ -179,9 +193,63 @@ class HostedModel(BasePyTorchModel):
             return None
         except Exception as error:
             self._failures.append(f"{type(error).__name__}: {error}")
+            release_frames(error)
             raise
         # The host keeps models that it saves alone, and continual learning goes on from this one.
-        self.dd.model_dictionary[pair] = model
+        self.dd.remember(pair, model, dk)
+        return model
+
+    def former_model(self, dk: FreqaiDataKitchen) -> Any | None:
+        """Return the model that continual learning goes on from; None where it starts afresh.
+
+        In a backtest that is the model of the newest slice before that has one, whether this run
+        has trained it or one that was interrupted.
+        """
+        if not self.continual_learning:
+            return None
+        if self.live or not isinstance(dk, SequenceDataKitchen):
+            if dk.pair in self.dd.pair_dict and self.live:
+                # After a start the trading loop may not have asked for it yet.
+                self.dd.load_data(dk.pair, self.new_kitchen(dk.pair))
+            return self.get_init_model(dk.pair)
+        # The host moves the ends of its own list of slices as it goes.
+        spans = self.new_kitchen(dk.pair).training_timeranges[: self.place_of_slice(dk)]
+        for span in reversed(spans):
+            model = self.model_of_slice(dk.pair, int(span.stopts))
+            if model is not None:
+                return model
+        if spans:
+            logger.warning(
+                "%s: continual learning starts afresh at the candles up to %s, as no slice before "
+                "has a model in memory or on disk. If an interrupted run has trained them, "
+                "save_backtest_models would have kept them for this one.",
+                dk.pair,
+                self.training_timerange.stopdt,
+            )
+        return None
+
+    def place_of_slice(self, dk: FreqaiDataKitchen) -> int:
+        """Return the place of the slice that is trained now among those of a backtest."""
+        spans = dk.training_timeranges
+        return next(i for i, span in enumerate(spans) if span is self.training_timerange)
+
+    def model_of_slice(self, pair: str, stamp: int) -> Any | None:
+        """Return the model of a backtest's slice, from memory or disk, or None.
+
+        Args:
+            pair: Whose model.
+            stamp: End of the slice.
+        """
+        kitchen = self.new_kitchen(pair)
+        kitchen.set_new_model_names(pair, stamp)
+        if self.dd.slices.get(pair) == kitchen.model_filename:
+            return self.dd.model_dictionary[pair]
+        stem = Path(kitchen.data_path) / kitchen.model_filename
+        if not part_of(stem, NET).is_file():
+            return None
+        model, reason = read_usable(stem, self.require_usable)
+        if model is None:
+            logger.warning("%s: the saved model of a slice before is unusable: %s", pair, reason)
         return model
 
     # backtest
@@ -242,8 +310,8 @@ class HostedModel(BasePyTorchModel):
         if not self.has_files(dk):
             return False
         stem = Path(dk.data_path) / dk.model_filename
-        reason = why_unusable(stem, self.require_usable, self.dd.nets)
-        if reason is not None:
+        model, reason = read_usable(stem, self.require_usable, self.dd.nets)
+        if model is None:
             logger.warning("Training %s again, its saved model is unusable: %s", dk.pair, reason)
             return False
         metadata = read_metadata(stem)

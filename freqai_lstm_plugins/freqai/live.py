@@ -11,7 +11,7 @@ from freqai_lstm_plugins.errors import ConfigError, MismatchError, StoppedError
 from freqai_lstm_plugins.freqai.advice import NEW_IDENTIFIER
 from freqai_lstm_plugins.freqai.columns import answer_columns
 from freqai_lstm_plugins.freqai.identifier import refuse_other_answers
-from freqai_lstm_plugins.freqai.lifecycle import HostedModel
+from freqai_lstm_plugins.freqai.lifecycle import HostedModel, release_frames
 from freqai_lstm_plugins.freqai.retries import Retries, next_pair
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class LiveModel(HostedModel):
             self.retries.succeeded(unit)
         # Any error is the pair's alone: the others must be trained.
         except Exception as error:
+            release_frames(error)
             if self._stop_event.is_set():
                 logger.info("%s: %s", unit, error)
             else:

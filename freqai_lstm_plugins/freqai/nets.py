@@ -136,7 +136,7 @@ class NetModel(PanelModel):
             feature_names: Names of the features.
             symbols: Pairs that the net is told; none where it is not told the pair.
         """
-        former = self.get_init_model(dk.pair)
+        former = self.former_model(dk)
         if former is None:
             return None
         # FreqAI hangs its open log files on the very object that is predicting.

@@ -25,9 +25,9 @@ from freqtrade.resolvers.freqaimodel_resolver import FreqaiModelResolver
 
 from freqai_lstm_plugins.checkpoint import Checkpoint, read_checkpoint
 from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, NotACheckpointError
-from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
-from freqai_lstm_plugins.freqai.stored import members_of
+from freqai_lstm_plugins.freqai.stored import lend_companion, read_model
 from freqai_lstm_plugins.models.registry import ENSEMBLE
+from freqai_lstm_plugins.models.served import served_pairs
 from freqai_lstm_plugins.models.state import SequenceState, read_state
 from freqai_lstm_plugins.names import MODEL_SUFFIX, PANEL_NAME
 
@@ -127,7 +127,7 @@ def _net_of(checkpoint: Checkpoint | None) -> SequenceState | None:
 
 def _stem_of_pair(net_stem: Path, pair: str | None) -> Path:
     """Return the stem of a pair's files beside one net for many pairs."""
-    stems = {str(panel.get("pair")): stem for stem, panel in members_of(net_stem)}
+    stems = {str(panel.get("pair")): stem for stem, panel in served_pairs(net_stem)}
     if pair not in stems:
         raise ConfigError(
             f"{net_stem.name}{MODEL_SUFFIX} is one net for many pairs. Name one of them with "
@@ -137,26 +137,18 @@ def _stem_of_pair(net_stem: Path, pair: str | None) -> Path:
 
 
 def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:
-    """Load a model by freqtrade's own loader, or by ours on top of it.
+    """Load trees by freqtrade's own loader, and what is ours by our own.
 
     The kitchen gets the metadata and the pipelines of the model.
 
     Raises:
         NotACheckpointError: A file is damaged, or of other packages.
     """
-    stem, checkpoint = saved.stem, saved.checkpoint
-    drawer = FreqaiDataDrawer if checkpoint is None else DurableDataDrawer
+    stem = saved.stem
     kitchen.data_path, kitchen.model_filename = stem.parent, stem.name
     with tempfile.TemporaryDirectory() as folder:
-        loader = drawer(Path(folder), kitchen.config)
-        loader.model_type = "joblib" if checkpoint is None else "pytorch"
-        loader.pair_dict[kitchen.pair] = {
-            **loader.empty_pair_dict,
-            "model_filename": stem.name,
-            "data_path": str(stem.parent),
-        }
         try:
-            model = loader.load_data(kitchen.pair, kitchen)
+            model = _load_trees(stem, kitchen, Path(folder)) if saved.is_trees else read_model(stem)
         except (FreqaiLSTMError, FreqtradeException):
             raise
         # A pickle that is damaged, or of other packages, may raise anything.
@@ -165,9 +157,22 @@ def load_saved(saved: SavedModel, kitchen: FreqaiDataKitchen) -> Any:
                 f"{stem}: the model or its pipelines cannot be loaded "
                 f"({type(error).__name__}: {error}). Use the packages that wrote them."
             ) from error
+        if not saved.is_trees:
+            lend_companion(model, kitchen)
         if saved.net is not None and saved.net.is_own_net:
             _bind_own_net(model, saved.net, kitchen.config, Path(folder))
     return model
+
+
+def _load_trees(stem: Path, kitchen: FreqaiDataKitchen, folder: Path) -> Any:
+    loader = FreqaiDataDrawer(folder, kitchen.config)
+    loader.model_type = "joblib"
+    loader.pair_dict[kitchen.pair] = {
+        **loader.empty_pair_dict,
+        "model_filename": stem.name,
+        "data_path": str(stem.parent),
+    }
+    return loader.load_data(kitchen.pair, kitchen)
 
 
 def _bind_own_net(

@@ -27,6 +27,8 @@ WHERE = "freqai.model_training_parameters"
 SECTIONS = ("model_kwargs", "trainer_kwargs", "window_kwargs")
 PANEL = f"{WHERE}.panel"
 WHITELIST = "whitelist"
+# What scikit-learn, by which FreqAI splits, takes for the test split where none is named.
+SPLIT_OFF = 0.25
 
 
 def _are_pairs(value: Any) -> bool:
@@ -205,9 +207,30 @@ def refuse_impossible(freqai: Mapping[str, Any]) -> None:
         raise ConfigError("freqai.keras is true, but this is a PyTorch model. Set it to false.")
 
 
+def read_test_size(freqai: Mapping[str, Any]) -> float:
+    """Return how much is split off for validation, by the rules of FreqAI's own split.
+
+    Returns:
+        A fraction of the candles, or a number of them from 1 on; 0 where nothing is split off.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    given = freqai.get("data_split_parameters", {}).get("test_size")
+    if given is None:
+        return SPLIT_OFF
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not (0 <= given < 1 or (isinstance(given, int) and given >= 1)):
+        raise ConfigError(
+            f"freqai.data_split_parameters.test_size must be a fraction below 1, or a number of "
+            f"candles, not {given!r}."
+        )
+    return given
+
+
 def _refuse_uncalibrated(freqai: Mapping[str, Any], train: TrainConfig) -> None:
-    # 0.1 is what FreqAI splits off by itself.
-    is_split = freqai.get("data_split_parameters", {}).get("test_size", 0.1) != 0
+    # Without the key FreqAI splits off a part all the same.
+    is_split = freqai.get("data_split_parameters", {}).get("test_size") != 0
     if train.interval is not None and not is_split:
         raise ConfigError(
             f"interval = {train.interval:g} needs validation rows to be calibrated on, but "

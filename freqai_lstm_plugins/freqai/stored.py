@@ -26,8 +26,10 @@ from freqai_lstm_plugins.freqai.sidecar import NET, part_of, require_unchanged, 
 from freqai_lstm_plugins.models.registry import from_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+    from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 Companion = tuple[dict[str, Any], Pipeline, Pipeline]
 """A pair's metadata, and the pipelines of its features and of its labels."""
@@ -35,31 +37,38 @@ Companion = tuple[dict[str, Any], Pipeline, Pipeline]
 _PIPELINES = (FEATURE_PIPELINE, LABEL_PIPELINE)
 
 
-def why_unusable(
-    stem: Path,
-    require: Callable[[Any], object] = lambda model: None,
-    nets: dict[Path, Any] | None = None,
-) -> str | None:
-    """Return why a saved model cannot be used, or None where it can.
+def accept(value: Any) -> None:
+    """Take whatever is given as it is."""
 
-    Args:
-        stem: Folder of the model, and the name that its files begin with.
-        require: Raises where a model that can be read is none that can be used.
-        nets: As in `read_model`.
+
+def read_usable(
+    stem: Path,
+    require: Callable[[Any], object] = accept,
+    nets: dict[Path, Any] | None = None,
+) -> tuple[Any | None, str]:
+    """Read a saved model, or say why it cannot be used; arguments as in `read_model`.
+
+    Returns:
+        The model and an empty text, or None and the reason.
     """
     try:
-        require(read_model(stem, nets))
+        return read_model(stem, require, nets), ""
     # A pickle that is damaged, or of other packages, may raise anything.
     except Exception as error:
-        return " ".join(f"{type(error).__name__}: {error}".split())
-    return None
+        return None, " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def read_model(stem: Path, nets: dict[Path, Any] | None = None) -> Any:
+def read_model(
+    stem: Path,
+    require: Callable[[Any], object] = accept,
+    nets: dict[Path, Any] | None = None,
+) -> Any:
     """Read a model of ours with its metadata and pipelines.
 
     Args:
         stem: Folder of the model, and the name that its files begin with.
+        require: Called with the net that was read. It makes a net of the user's own whole, and
+            raises where the net is none that can be used.
         nets: The net for many pairs that was read last, by the stem of its file; it stands in
             memory once, and is added here.
 
@@ -74,6 +83,8 @@ def read_model(stem: Path, nets: dict[Path, Any] | None = None) -> Any:
     model: Any = known.get(net_stem)
     if model is None:
         model = from_checkpoint(read_checkpoint(part_of(net_stem, NET)))
+        # Before pairs get copies, which have one net among them.
+        require(model)
     if net_stem != stem:
         known.clear()
         known[net_stem] = model
@@ -96,28 +107,18 @@ def net_of(stem: Path, metadata: dict[str, Any]) -> Path:
     return stem.with_name(name)
 
 
-def members_of(net_stem: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the pairs of one net for many: the stem of each, and what its metadata say of the net.
-
-    Metadata that cannot be read are those of no pair.
-    """
-    stamp = net_stem.name.rpartition("_")[2]
-    for path in sorted(net_stem.parent.glob(f"cb_*_{stamp}_{METADATA}.json")):
-        stem = path.with_name(path.name.removesuffix(f"_{METADATA}.json"))
-        try:
-            metadata = read_metadata(stem)
-            is_member = "panel" in metadata and net_of(stem, metadata) == net_stem
-        except (OSError, ValueError, NotACheckpointError):
-            continue
-        if is_member:
-            yield stem, metadata["panel"]
-
-
 def with_companion(model: Any, companion: Companion) -> Any:
     """Return a model of the same net for another pair; the net itself stands but once."""
     made = copy.copy(model)
     made.companion = companion
     return made
+
+
+def lend_companion(model: Any, dk: FreqaiDataKitchen) -> None:
+    """Give a kitchen the metadata and the pipelines that a model carries."""
+    dk.data, dk.feature_pipeline, dk.label_pipeline = model.companion
+    dk.training_features_list = dk.data["training_features_list"]
+    dk.label_list = dk.data["label_list"]
 
 
 def read_metadata(stem: Path) -> dict[str, Any]:
@@ -157,6 +158,11 @@ def write_companion(stem: Path, companion: Companion, default: Callable[[Any], A
     for part, pipeline in zip(_PIPELINES, pipelines, strict=True):
         with replacing(part_of(stem, f"{part}.pkl")) as stream:
             cloudpickle.dump(pipeline, stream)
+    write_metadata(stem, metadata, default)
+    write_hashes(stem, net_of(stem, metadata))
+
+
+def write_metadata(stem: Path, metadata: dict[str, Any], default: Callable[[Any], Any]) -> None:
+    """Write what freqtrade keeps of a training; arguments as in `write_companion`."""
     text = rapidjson.dumps(metadata, default=default, number_mode=METADATA_NUMBER_MODE)
     write_text(part_of(stem, f"{METADATA}.json"), text)
-    write_hashes(stem, net_of(stem, metadata))

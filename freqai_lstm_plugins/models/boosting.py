@@ -23,7 +23,12 @@ from freqai_lstm_plugins.models.tabular import (
     TabularConfig,
     TabularRegressor,
 )
-from freqai_lstm_plugins.models.tree_texts import library_errors, sound_lightgbm, sound_xgboost
+from freqai_lstm_plugins.models.tree_texts import (
+    library_errors,
+    own_texts,
+    sound_lightgbm,
+    sound_xgboost,
+)
 from freqai_lstm_plugins.training.history import Epoch, History
 
 if TYPE_CHECKING:
@@ -128,7 +133,8 @@ class LightGBM(TabularRegressor):
         history = watch.history(len(train.y), 0 if valid is None else len(valid.y))
         n_trees = history.best_epoch + (0 if begun is None else begun.num_trees())
         text = booster.model_to_string(num_iteration=n_trees)
-        return Learned(sound_lightgbm(text, train.x.shape[1]), history)
+        with own_texts("LightGBM", lightgbm.__version__):
+            return Learned(sound_lightgbm(text, train.x.shape[1]), history)
 
     def sound(self, state: Any, n_columns: int) -> str:
         """Return LightGBM's text, checked before its parser sees it."""
@@ -214,7 +220,8 @@ class XGBoost(TabularRegressor):
         history = watch.history(len(train.y), 0 if valid is None else len(valid.y))
         n_trees = history.best_epoch + (0 if begun is None else begun.num_boosted_rounds())
         text = booster[:n_trees].save_raw("json").decode()
-        return Learned(sound_xgboost(text, train.x.shape[1]), history)
+        with own_texts("XGBoost", xgboost.__version__):
+            return Learned(sound_xgboost(text, train.x.shape[1]), history)
 
     def sound(self, state: Any, n_columns: int) -> str:
         """Return XGBoost's JSON, checked before its parser sees it."""
@@ -334,7 +341,7 @@ def _lightgbm_callback(lightgbm: Any, watch: _Watch) -> Any:
         # Iterations of a former training are counted as well.
         number = env.iteration - env.begin_iteration + 1
         if watch(number, [entry[2] for entry in env.evaluation_result_list]):
-            raise lightgbm.EarlyStopException(env.iteration, env.evaluation_result_list)
+            raise lightgbm.callback.EarlyStopException(env.iteration, env.evaluation_result_list)
 
     return call
 

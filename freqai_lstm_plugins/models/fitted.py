@@ -127,5 +127,5 @@ def train_net(
                 optimizer_state=None if former is None else former.optimizer_state,
                 on_epoch=report,
             )
-        history = with_yardstick(trained.history, net, data, answer, name, config.num_threads)
+        history = with_yardstick(trained.history, trained.valid_outputs, data, answer, name)
     return net, replace(trained, history=history)

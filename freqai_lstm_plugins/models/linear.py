@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from freqai_lstm_plugins.config import at_least, setting
+from freqai_lstm_plugins.data.arrays import chunks
 from freqai_lstm_plugins.errors import MissingExtraError
 from freqai_lstm_plugins.models.plain import read_number, read_numbers, read_whole
 from freqai_lstm_plugins.models.tabular import (
@@ -63,10 +64,12 @@ class Ridge(TabularRegressor):
             alphas = alphas[-1:]
         best, chosen, history = math.inf, None, History(n_train_windows=len(train.y))
         history.n_valid_windows = 0 if valid is None else len(valid.y)
+        compressed = _compressed(train)
         for number, alpha in enumerate(alphas, 1):
-            state = _solve(train, alpha * float(train.weights.sum()))
-            train_loss = _loss(state, train)
-            valid_loss = None if valid is None else _loss(state, valid)
+            solved = compressed.solve(alpha * float(train.weights.sum()))
+            state = {**solved, "n_symbols": train.n_symbols}
+            train_loss = self._loss(state, train)
+            valid_loss = None if valid is None else self._loss(state, valid)
             history.epochs.append(Epoch(number, train_loss, valid_loss, 0.0, 0.0))
             if on_epoch is not None:
                 on_epoch(history.epochs[-1])
@@ -77,8 +80,15 @@ class Ridge(TabularRegressor):
 
     def recall(self, state: dict[str, Any], x: Float32Array) -> FloatArray:
         """Predict rows by coefficients."""
-        found: FloatArray = _columns(x, state["n_symbols"]) @ np.asarray(state["coefficients"])
-        return found + state["intercept"]
+        found, coefficients = np.empty(len(x)), np.asarray(state["coefficients"])
+        for part in chunks(len(x)):
+            found[part] = _columns(x[part], state["n_symbols"]) @ coefficients
+        found += state["intercept"]
+        return found
+
+    def _loss(self, state: dict[str, Any], table: Table) -> float:
+        errors = np.square(self.recall(state, table.x) - table.y)
+        return float(np.average(errors, weights=table.weights))
 
     def sound(self, state: Any, n_columns: int) -> dict[str, Any]:
         """Return coefficients that are one a column."""
@@ -101,18 +111,49 @@ class Ridge(TabularRegressor):
         return np.column_stack([parts, np.full(len(x), state["intercept"])])
 
 
-def _solve(table: Table, penalty: float) -> dict[str, Any]:
-    try:
-        from sklearn.linear_model import Ridge as Solver
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "trees", "The model ridge") from error
-    solver = Solver(alpha=penalty, solver="cholesky")
-    solver.fit(_columns(table.x, table.n_symbols), table.y, sample_weight=table.weights)
-    return {
-        "coefficients": solver.coef_.tolist(),
-        "intercept": float(solver.intercept_),
-        "n_symbols": table.n_symbols,
-    }
+@dataclass(frozen=True)
+class _Compressed:
+    """As many rows as columns, with the sums of squares and products of a whole table.
+
+    Attributes:
+        x: (C, C) of the columns, weighted and centred.
+        y: (C,) of the targets.
+        x_mean: (C,) weighted means of the columns.
+        y_mean: That of the targets.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    x_mean: FloatArray
+    y_mean: float
+
+    def solve(self, penalty: float) -> dict[str, Any]:
+        """Return coefficients and intercept of least squares with an L2 penalty."""
+        try:
+            from sklearn.linear_model import Ridge as Solver
+        except ImportError as error:
+            raise MissingExtraError("scikit-learn", "trees", "The model ridge") from error
+        solver = Solver(alpha=penalty, fit_intercept=False, solver="cholesky")
+        coefficients = solver.fit(self.x, self.y).coef_
+        return {
+            "coefficients": coefficients.tolist(),
+            "intercept": float(self.y_mean - self.x_mean @ coefficients),
+        }
+
+
+def _compressed(table: Table) -> _Compressed:
+    """Compress a table, a part of it at a time: in float64 it would be twice its own size."""
+    weights = table.weights / table.weights.sum()
+    parts = [(part, weights[part]) for part in chunks(len(table.y), 1024)]
+    x_mean = sum(w @ _columns(table.x[part], table.n_symbols) for part, w in parts)
+    y_mean = float(weights @ table.y)
+    factor: FloatArray = np.empty((0, len(x_mean) + 1))
+    for part, _ in parts:
+        x = _columns(table.x[part], table.n_symbols) - x_mean
+        both = np.column_stack([x, table.y[part] - y_mean])
+        both *= np.sqrt(table.weights[part])[:, None]
+        factor = np.asarray(np.linalg.qr(np.concatenate([factor, both]), mode="r"))
+    return _Compressed(factor[:, :-1], factor[:, -1], x_mean, y_mean)
 
 
 def _columns(x: Float32Array, n_symbols: int) -> FloatArray:
@@ -121,9 +162,3 @@ def _columns(x: Float32Array, n_symbols: int) -> FloatArray:
         return x.astype(np.float64)
     one_hot = x[:, -1:] == np.arange(n_symbols)
     return np.concatenate([x[:, :-1].astype(np.float64), one_hot], axis=1)
-
-
-def _loss(state: dict[str, Any], table: Table) -> float:
-    found = _columns(table.x, table.n_symbols) @ np.asarray(state["coefficients"])
-    errors = np.square(found + state["intercept"] - table.y)
-    return float(np.average(errors, weights=table.weights))

@@ -14,7 +14,7 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from freqai_lstm_plugins.errors import MismatchError
+from freqai_lstm_plugins.errors import MismatchError, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,6 +96,27 @@ def library_errors(library: str) -> Iterator[None]:
         raise _refusal(library, error) from error
 
 
+@contextmanager
+def own_texts(library: str, version: str) -> Iterator[None]:
+    """Say what is wrong where a library writes trees that this module does not know.
+
+    Args:
+        library: Name of the library.
+        version: The one that is installed.
+
+    Raises:
+        TrainingError: Its text was refused.
+    """
+    try:
+        yield
+    except MismatchError as error:
+        raise TrainingError(
+            f"{library} {version} writes its trees in a way that this version of "
+            f"freqai_lstm_plugins does not know ({error.__cause__ or error}): install another "
+            f"version of either."
+        ) from error
+
+
 def _refusal(library: str, reason: object) -> MismatchError:
     words = " ".join(str(reason).split())[:200]
     return MismatchError(
@@ -148,6 +169,12 @@ def _check_header(first: str, found: dict[str, str], n_columns: int) -> list[int
     if first != "tree" or list(found) != [*names, "tree_sizes"]:
         raise _UnsoundError("its header has other lines")
     wanted = {**_HEADER, "max_feature_idx": str(n_columns - 1)}
+    if re.fullmatch(r"v[0-9]{1,4}", found["version"]) and found["version"] != wanted["version"]:
+        raise MismatchError(
+            f"The trees are in LightGBM's format {found['version']}, and this version of "
+            f"freqai_lstm_plugins reads {wanted['version']}: use the versions of both that wrote "
+            f"them, or train again."
+        )
     for name, value in wanted.items():
         if found[name] != value:
             raise _UnsoundError(f"{name} is {found[name][:20]!r} and not {value}")
@@ -301,16 +328,18 @@ def _check_learner(parameters: Any, objective: Any, n_columns: int) -> None:
 
 
 def _check_forest(model: Any, n_columns: int) -> None:
-    _require_keys(model, ("cats", "gbtree_model_param", "iteration_indptr", "tree_info", "trees"))
+    # XGBoost writes it from 3.1 on, and of categories without names it knows nothing.
+    without: dict[str, list[int]] = {"enc": [], "feature_segments": [], "sorted_idx": []}
+    if model.get("cats", without) != without:
+        raise _UnsoundError("it names categories")
+    keys = ("gbtree_model_param", "iteration_indptr", "tree_info", "trees")
+    _require_keys(model, ("cats", *keys) if "cats" in model else keys)
     trees = _array(model["trees"])
     count = len(trees)
     if not 0 < count <= MOST_TREES:
         raise _UnsoundError(f"{count} trees")
     if model["gbtree_model_param"] != {"num_parallel_tree": "1", "num_trees": str(count)}:
         raise _UnsoundError(f"there are {count} trees, and it speaks of others")
-    # What it knows of categories stands in each tree.
-    if model["cats"] != {"enc": [], "feature_segments": [], "sorted_idx": []}:
-        raise _UnsoundError("it names categories")
     if model["iteration_indptr"] != list(range(count + 1)) or model["tree_info"] != [0] * count:
         raise _UnsoundError("its trees are of other rounds")
     for number, tree in enumerate(trees):
@@ -325,12 +354,15 @@ def _check_nodes(tree: Any, number: int, n_columns: int) -> None:
     wanted = {"num_feature": str(n_columns), "num_nodes": str(n_nodes), "size_leaf_vector": "1"}
     if tree["id"] != number or {**parameters, **wanted} != parameters or not n_nodes:
         raise _UnsoundError(f"tree {number} does not say what it is of")
-    for name in _FLOATS:
-        # The library asks for a point in each of them.
-        tree[name] = [_finite(value) for value in _array(tree[name], n_nodes)]
     for name in _INTEGERS:
         for value in _array(tree[name], n_nodes):
             _within(value, -1, 2**31 - 1)
+    # Categories decide there; versions before 2.1 write NaN for the number that does not.
+    conditions = zip(_array(tree["split_conditions"], n_nodes), tree["split_type"], strict=True)
+    tree["split_conditions"] = [0.0 if kind and v != v else v for v, kind in conditions]
+    for name in _FLOATS:
+        # The library asks for a point in each of them.
+        tree[name] = [_finite(value) for value in _array(tree[name], n_nodes)]
     met = _walk(tree, number, n_columns)
     if n_nodes - len(met) != n_deleted:
         raise _UnsoundError(f"nodes of tree {number} are met by no way")

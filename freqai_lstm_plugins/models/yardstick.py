@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from freqai_lstm_plugins.training.devices import torch_threads
 from freqai_lstm_plugins.training.objectives import Answer, Classes, Numbers, Quantiles
-from freqai_lstm_plugins.training.prediction import predict_windows
 from freqai_lstm_plugins.training.ranks import rank_correlation
 
 if TYPE_CHECKING:
@@ -52,21 +50,26 @@ def constant_outputs(answer: Answer, train: WindowSet) -> Tensor:
 
 
 def with_yardstick(
-    history: History, net: nn.Module, data: Prepared, answer: Answer, name: str, threads: int | None
+    history: History, outputs: Tensor | None, data: Prepared, answer: Answer, name: str
 ) -> History:
     """Return the history with what a constant forecast would have reached on validation windows.
 
     A model that is no better is named in the log. Without validation windows there is nothing to
     measure, since any net learns its training windows.
+
+    Args:
+        history: Of a training.
+        outputs: (M, O) what the trained net says of the M validation windows; None without them.
+        data: What it was trained on.
+        answer: What the net's outputs mean.
+        name: Of the net, for the log.
     """
     valid = data.valid
-    if valid is None or not len(valid):
+    if valid is None or outputs is None:
         return history
     constant = constant_outputs(answer, data.train).expand(len(valid), -1)
     losses = answer.loss(constant, valid.targets.cpu()) * valid.weights.cpu()
     constant_loss = float(losses.sum() / valid.weights.sum())
-    with torch_threads(threads):
-        outputs = predict_windows(net, valid.rows, valid.ends, valid.window)
     correlation = rank_correlation(answer, outputs, valid.targets.cpu(), valid.weights.cpu())
     if history.best_loss >= constant_loss:
         logger.warning(

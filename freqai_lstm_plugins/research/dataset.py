@@ -105,6 +105,7 @@ def build_dataset(experiment: Experiment, folder: Path) -> Dataset:
     read = {file.symbol: read_table(file.path) for file in files}
     _refuse_short_labels(experiment, read)
     raw = {symbol: between(table, *span) for symbol, table in read.items()}
+    _refuse_empty_span(experiment, read, raw)
     checked = check_candles(raw, check_limits(experiment.data))
     if not checked.candles:
         raise DataError(f"No symbol of {experiment.data.folder} has a usable candle.")
@@ -138,6 +139,21 @@ def build_dataset(experiment: Experiment, folder: Path) -> Dataset:
     return Dataset(tables, names, checked.calendar, checked, unusable)
 
 
+def _refuse_empty_span(
+    experiment: Experiment, read: Mapping[str, pd.DataFrame], used: Mapping[str, pd.DataFrame]
+) -> None:
+    """Refuse a beginning and an end between which no symbol has a candle."""
+    if any(len(table) for table in used.values()):
+        return
+    dates = pd.concat([table["date"] for table in read.values()])
+    asked = {"data.start": experiment.data.start, "data.end": experiment.data.end}
+    said = " and ".join(f"{name} = {value}" for name, value in asked.items() if value is not None)
+    raise DataError(
+        f"No candle is left with {said}: the candles of {experiment.data.folder} go from "
+        f"{dates.min()} to {dates.max()}."
+    )
+
+
 def _refuse_short_labels(experiment: Experiment, tables: Mapping[str, pd.DataFrame]) -> None:
     """Refuse a horizon below what the files say of their own labels: rows would know the future."""
     label = experiment.label
@@ -157,9 +173,13 @@ def read_features(table: Table) -> pd.DataFrame:
 
 def _recipe(experiment: Experiment) -> str:
     """Return what decides how candles become a table: settings, and the code of features."""
+    label = experiment.label.model_dump()
+    if experiment.label.kind == "column":
+        # Tables that were made before candles of the symbol alone counted told too early a time.
+        label["counts"] = "own candles"
     sections = {
         "features": experiment.features.model_dump(exclude={"window"}),
-        "label": experiment.label.model_dump(),
+        "label": label,
         "code": _code_version(),
     }
     return json.dumps(sections, sort_keys=True)

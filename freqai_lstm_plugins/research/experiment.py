@@ -142,11 +142,16 @@ def write_template(path: Path) -> None:
     """Write a commented experiment file to start from.
 
     Raises:
-        ConfigError: There is a file already.
+        ConfigError: There is a file already, or none can be written there.
     """
-    if path.exists():
-        raise ConfigError(f"{path} is there already: name another file, or remove it first.")
-    write_text(path, TEMPLATE.read_text(encoding="utf-8"))
+    try:
+        if path.exists():
+            raise ConfigError(f"{path} is there already: name another file, or remove it first.")
+        write_text(path, TEMPLATE.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written: {error.strerror or error}. Name another file."
+        ) from error
 
 
 def check_limits(data: DataSection) -> CheckLimits:
@@ -206,7 +211,10 @@ def make_labels(label: LabelSection, frames: Mapping[str, pd.DataFrame]) -> dict
 
 def _label(label: LabelSection, frame: pd.DataFrame) -> pd.DataFrame:
     if label.kind == "column":
-        return labels.given_label(frame, label.column or "", label.horizon)
+        # Who made the column counted the candles of the symbol, and through a halt there are none.
+        own = frame[frame["close"].notna()] if "close" in frame else frame
+        made = labels.given_label(own, label.column or "", label.horizon)
+        return made.reindex(frame.index)
     if label.kind == "qlib":
         return labels.qlib_return(frame)
     if label.kind == "volatility_scaled":

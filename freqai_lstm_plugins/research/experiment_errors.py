@@ -68,6 +68,8 @@ def _message(error: Mapping[str, Any]) -> str:
         text = f"holds {context['actual_length']} values, fewer than {context['min_length']}"
     elif kind in ("model_type", "dict_type"):
         text = "must be a table of keys"
+    elif kind == "tuple_type":
+        text = "must be a list"
     else:
         text = str(error["msg"]).replace("Input should be", "must be")
     return text if text[-1] in ".?" else f"{text}."

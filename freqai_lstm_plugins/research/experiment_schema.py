@@ -47,6 +47,9 @@ BASELINES = ("naive_zero", "ridge", "lightgbm")
 By name: verdicts hold the others against them, which a model of the kind under another name is not.
 """
 
+# Of what is bought and sold again; twice as much is still a part of it.
+MOST_LOST = 0.25
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -60,6 +63,12 @@ def _is_date(value: str) -> str:
         as_utc(value)
     except DataError as error:
         raise ValueError("is no date: write 2024-12-31 or 2024-12-31T12:00") from error
+    return value
+
+
+def _is_path(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("is no path: name a folder")
     return value
 
 
@@ -79,6 +88,7 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+FolderPath = Annotated[str, AfterValidator(_is_path)]
 Date = Annotated[str, BeforeValidator(_date_text), AfterValidator(_is_date)]
 Dates = Annotated[tuple[Date, Date], Field(strict=False)]
 Names = Annotated[tuple[str, ...], Field(strict=False, min_length=1), AfterValidator(_distinct)]
@@ -106,7 +116,7 @@ class DataSection(_Section):
         robust_multiple: See there.
     """
 
-    folder: str
+    folder: FolderPath
     symbols: Names | None = None
     timeframe: str | None = None
     start: Date | None = None
@@ -332,6 +342,16 @@ class CostsSection(_Section):
     tax: Share = 0.0
     slippage: Share = 0.0
 
+    @model_validator(mode="after")
+    def _may_be_doubled(self) -> Self:
+        lost = self.buy + self.sell + self.tax + 2 * self.slippage
+        if lost >= MOST_LOST:
+            raise ValueError(
+                f"costs of a purchase and its sale come to {lost:g} of the value traded, and a "
+                f"report doubles them: they must stay below {MOST_LOST:g} together"
+            )
+        return self
+
 
 class PortfolioSection(_Section):
     """How predictions become positions.
@@ -370,7 +390,7 @@ class OutputSection(_Section):
         title: Headline of the report.
     """
 
-    folder: str | None = None
+    folder: FolderPath | None = None
     title: str = ""
 
 

@@ -102,7 +102,7 @@ def judge(
     if horizon < 1 or n_draws < 1:
         raise ConfigError(f"horizon is {horizon} and n_draws {n_draws}: both must be 1 or more.")
     complete = series.dropna().sort_index(axis=1)
-    least = MIN_BLOCKS * LABELS_PER_BLOCK * horizon
+    least = least_dates(horizon)
     if len(complete) < least:
         raise DataError(
             f"There are {len(complete)} dates on which all models have a figure: labels of "
@@ -127,6 +127,11 @@ def judge(
         n_dates=len(complete),
         n_draws=n_draws,
     )
+
+
+def least_dates(horizon: int) -> int:
+    """Return how many dates it takes to judge by labels of `horizon` dates."""
+    return MIN_BLOCKS * LABELS_PER_BLOCK * horizon
 
 
 def choose_block(averages: pd.DataFrame, horizon: int) -> int:

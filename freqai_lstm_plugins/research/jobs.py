@@ -36,6 +36,7 @@ from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
 from freqai_lstm_plugins.research.forecasting import known_at_dates, moments, predict_test
+from freqai_lstm_plugins.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,8 +47,10 @@ if TYPE_CHECKING:
 MODEL_FILE, METADATA_FILE, PREDICTIONS_FILE = "model.zip", "metadata.json", "predictions.parquet"
 MODELS_FOLDER, PANEL, WITHOUT = "models", "panel", "without"
 ABANDONED_SECONDS = 600.0
+# Where a run writes, below its output folder: what else lies there is not ours to remove.
+WRITTEN = ("models/**/", "data/", "checks/", "report/**/", "")
 # Versions of these decide what a training gives.
-PACKAGES = ("freqai_lstm_plugins", "torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
+PACKAGES = ("torch", "lightgbm", "xgboost", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,8 @@ class Shared:
 @functools.cache
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that a result depends on, where they are installed."""
-    found = {}
+    # Its own by what it says itself: what pip noted of a checkout stays as old as the installation.
+    found = {"freqai_lstm_plugins": __version__}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
@@ -355,12 +359,15 @@ def _rename(temporary: Path, target: Path) -> None:
 
 
 def sweep(out: Path) -> None:
-    """Remove what workers that were killed while they wrote have left behind."""
-    for temporary in out.glob("models/**/.*.tmp"):
+    """Remove what runs that were killed while they wrote have left behind."""
+    for temporary in (path for place in WRITTEN for path in out.glob(f"{place}.*.tmp")):
         # Another run may be writing this very moment, which takes it seconds.
         with contextlib.suppress(OSError):
             if time.time() - temporary.stat().st_mtime > ABANDONED_SECONDS:
-                shutil.rmtree(temporary, ignore_errors=True)
+                if temporary.is_dir():
+                    shutil.rmtree(temporary, ignore_errors=True)
+                else:
+                    temporary.unlink()
 
 
 def join_frames(frames: list[pd.DataFrame]) -> tuple[pd.DataFrame, np.ndarray[Any, Any]]:

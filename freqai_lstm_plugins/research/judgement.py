@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from freqai_lstm_plugins.data.candles import bars_per_year
-from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.errors import DataError, MissingExtraError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
 from freqai_lstm_plugins.research.findings import Trading, find
+from freqai_lstm_plugins.research.inference import least_dates
 from freqai_lstm_plugins.research.jobs import is_done, package_versions
 from freqai_lstm_plugins.research.market import Market, Rules, build_market
 from freqai_lstm_plugins.research.portfolio import Costs
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from freqai_lstm_plugins.research.experiment_schema import Experiment
     from freqai_lstm_plugins.research.report import Section
 
+# What a report is made with; not needed for trainings.
+JUDGES = ("arch", "purgedcv", "scipy", "plotly", "jinja2")
 REPORT_FOLDER, STATE_FILE, VERDICT_FILE = "report", "state.json", "verdict.txt"
 
 
@@ -224,6 +228,26 @@ def _purged(purged: pd.DataFrame) -> pd.DataFrame:
 def _left_out(left_out: pd.DataFrame) -> pd.DataFrame:
     jobs = [f"every model, {row.symbol}, fold {row.fold}" for row in left_out.itertuples()]
     return pd.DataFrame({"job": jobs, "reason": list(left_out["reason"])})
+
+
+def require_judgeable(started: Started) -> None:
+    """Refuse before the first training what could not be judged after the last.
+
+    Raises:
+        DataError: The test parts have too few dates for labels of this horizon.
+        MissingExtraError: A package of the extra `research` is not installed.
+    """
+    for name in JUDGES:
+        if find_spec(name) is None:
+            raise MissingExtraError(name, "research", "Judging a comparison")
+    horizon = started.experiment.label.horizon
+    n_dates = sum(int(fold.test.holds(started.dataset.calendar).sum()) for fold in started.plan.folds)
+    if n_dates < least_dates(horizon):
+        raise DataError(
+            f"The test parts hold {n_dates} dates, too few to judge labels of {horizon} dates, which "
+            f"take {least_dates(horizon)}: give more with split.folds, split.test_bars or "
+            "split.test, or set a smaller label.horizon."
+        )
 
 
 def require_some_done(started: Started) -> None:

@@ -111,9 +111,11 @@ def correlate_lines(x: FloatArray, y: FloatArray, *, least: int) -> FloatArray:
     result = np.full(len(x), np.nan)
     moved_x, varies_x = _centred(x[usable], n[usable])
     moved_y, varies_y = _centred(y[usable], n[usable])
+    # Zeros add nothing, and are summed much faster than NaN is left out.
+    moved_x, moved_y = (np.where(finite[usable], moved, 0.0) for moved in (moved_x, moved_y))
     with np.errstate(invalid="ignore", divide="ignore"):
-        root = np.sqrt(np.nansum(moved_x**2, axis=1) * np.nansum(moved_y**2, axis=1))
-        values = np.nansum(moved_x * moved_y, axis=1) / root
+        root = np.sqrt((moved_x**2).sum(axis=1) * (moved_y**2).sum(axis=1))
+        values = (moved_x * moved_y).sum(axis=1) / root
     result[usable] = np.where(varies_y, np.where(varies_x, values, 0.0), np.nan)
     return result
 
@@ -123,10 +125,9 @@ def _centred(values: FloatArray, n: Any) -> tuple[FloatArray, Any]:
 
     By the ends, for a mean that was rounded leaves something of values that are all the same.
     """
-    if not len(values):
-        return values, np.zeros(0, dtype=bool)
-    mean = np.nansum(values, axis=1) / n
-    return values - mean[:, None], np.nanmax(values, axis=1) > np.nanmin(values, axis=1)
+    varies = np.fmax.reduce(values, axis=1) > np.fmin.reduce(values, axis=1)
+    mean = np.where(np.isfinite(values), values, 0.0).sum(axis=1) / n
+    return values - mean[:, None], varies
 
 
 def icir(by_date: pd.DataFrame) -> pd.Series[float]:

@@ -8,7 +8,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, MissingExtraError, TrainingError
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DASK_SECONDS = 10.0
+# How long a worker whose run was killed may go on.
+ORPHAN_SECONDS = 0.2
 # Workers that die again and again are not started for ever.
 MOST_DEATHS = 3
 
@@ -61,7 +67,8 @@ def run_jobs(
     deaths = 0
     while left:
         try:
-            for done in _each(list(left.values()), out, workers, dask):
+            for ended in _each(list(left.values()), out, workers, dask):
+                done = _seen(ended, out)
                 left.pop(done.job.place, None)
                 results.append(done)
                 if on_done is not None:
@@ -79,6 +86,17 @@ def run_jobs(
     return results
 
 
+def _seen(done: Done, out: Path) -> Done:
+    """Let a job count as failed whose result cannot be found here."""
+    if done.failure is not None or is_done(done.job, out):
+        return done
+    return replace(
+        done,
+        failure=f"its worker was done, but {out / done.job.place} is not there: all workers must "
+        "see the output folder under the same path, and have the same versions of the packages",
+    )
+
+
 def _each(jobs: Sequence[Job], out: Path, workers: int | None, dask: str | None) -> Iterator[Done]:
     try:
         from joblib import Parallel, delayed
@@ -93,7 +111,46 @@ def _each(jobs: Sequence[Job], out: Path, workers: int | None, dask: str | None)
         parallel: Any = Parallel(
             n_jobs=-1 if dask else n_workers, return_as="generator_unordered", batch_size=1
         )
-        yield from parallel(delayed(run_job)(job, out) for job in jobs)
+        with contextlib.nullcontext() if dask else _ctrl_c_ignored():
+            results = parallel(delayed(run_job)(job, out) for job in jobs)
+        yield from results
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Let processes that start meanwhile ignore Ctrl-C.
+
+    A terminal sends it to all of a run's processes, and it is the first one that ends the others
+    and says so in one line: a worker that was only just importing would tell its own story.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def follow(parent: int) -> None:
+    """Let this worker end with the process that started it.
+
+    A run that was killed ends no worker of its own: they would go on with the jobs that they had
+    been handed, and beside the run that takes up the work do them a second time.
+
+    Args:
+        parent: Id of the process that started this one.
+    """
+    # Workers that take the place of others later on start without being told so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_SECONDS)
+    os._exit(1)
 
 
 @contextlib.contextmanager
@@ -102,7 +159,9 @@ def _cluster(address: str | None) -> Iterator[None]:
     from joblib import parallel_config
 
     if address is None:
-        with parallel_config(backend="loky", inner_max_num_threads=1):
+        with parallel_config(
+            backend="loky", inner_max_num_threads=1, initializer=follow, initargs=(os.getpid(),)
+        ):
             yield
         return
     try:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.data.candles import describe_file, read_table
 from freqai_lstm_plugins.errors import DataError
+from freqai_lstm_plugins.files import replacing
 from freqai_lstm_plugins.research.experiment import parse_experiment
 from freqai_lstm_plugins.research.jobs import is_done
 from freqai_lstm_plugins.research.metrics import scores
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common
+from freqai_lstm_plugins.research.started import writing_to
 from freqai_lstm_plugins.research.store import Entry, load_predictions, read_entry
 from freqai_lstm_plugins.training.history import History, plot_history
 
@@ -94,7 +96,7 @@ def summarize(run: Started, model: str) -> Outcome:
     """Return what a run of `single_experiment` gave, and draw its losses beside the model.
 
     Raises:
-        DataError: The model could not be trained.
+        DataError: The model could not be trained, or the picture cannot be written.
     """
     job = next(job for job in run.plan.jobs if job.model == model)
     if not is_done(job, run.out):
@@ -106,7 +108,9 @@ def summarize(run: Started, model: str) -> Outcome:
     order = [model, *(name for name in found.index if name != model)]
     entry = read_entry(run.out / job.place)
     columns = [name for name in SHOWN if name in found]
-    return Outcome(entry, found.loc[order, columns], _draw(entry, model))
+    with writing_to(run.out):
+        history = _draw(entry, model)
+    return Outcome(entry, found.loc[order, columns], history)
 
 
 def _draw(entry: Entry, model: str) -> Path | None:
@@ -114,5 +118,6 @@ def _draw(entry: Entry, model: str) -> Path | None:
     if len(history.epochs) < 2:
         return None
     path = entry.folder / "history.png"
-    plot_history(history, model).savefig(path, dpi=120)
+    with replacing(path) as stream:
+        plot_history(history, model).savefig(stream, dpi=120, format="png")
     return path

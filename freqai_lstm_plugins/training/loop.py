@@ -47,10 +47,18 @@ _DROPOUT_STREAM = 2**32
 
 @dataclass(frozen=True)
 class Trained:
-    """Outcome of `fit`: the history, and the optimizer's state for continual learning."""
+    """Outcome of `fit`.
+
+    Attributes:
+        history: Losses by epoch.
+        optimizer_state: For continual learning.
+        valid_outputs: (M, O) what the weights that are kept say of the validation windows, on the
+            CPU; None without them.
+    """
 
     history: History
     optimizer_state: dict[str, Any]
+    valid_outputs: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class _Run:
     best_watched: float = math.inf
     best_epoch: int = 0
     best_weights: dict[str, Any] | None = None
+    best_outputs: Tensor | None = None
 
 
 def fit(
@@ -124,11 +133,11 @@ def fit(
         _check_output(net, task.train, task.answer)
         _check_supervision(net, config.supervision)
         optimizer = _optimizer(net, config, optimizer_state)
-        history = _run_epochs(task, optimizer, on_epoch)
+        history, outputs = _run_epochs(task, optimizer, on_epoch)
     net.eval()
     # A bot keeps many fitted nets, and nobody asks for their gradients.
     net.zero_grad(set_to_none=True)
-    return Trained(history, optimizer.state_dict())
+    return Trained(history, optimizer.state_dict(), outputs)
 
 
 @contextmanager
@@ -141,7 +150,9 @@ def _sharing(net: nn.Module) -> Iterator[None]:
         yield
 
 
-def _run_epochs(task: _Task, optimizer: torch.optim.Optimizer, on_epoch: OnEpoch | None) -> History:
+def _run_epochs(
+    task: _Task, optimizer: torch.optim.Optimizer, on_epoch: OnEpoch | None
+) -> tuple[History, Tensor | None]:
     config, net = task.config, task.net
     n_epochs = count_epochs(config, task.train)
     schedule = _schedule(optimizer, config, n_epochs)
@@ -163,12 +174,12 @@ def _run_epochs(task: _Task, optimizer: torch.optim.Optimizer, on_epoch: OnEpoch
         _advance(schedule, run.watched)
     if run.best_weights is not None:
         net.load_state_dict(run.best_weights)
-        return history
+        return history, run.best_outputs
     run.average.exchange()
     # Without validation nothing has looked at what the last step made of the weights.
     if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
         raise TrainingError(_divergence_message(number, math.nan, None, config))
-    return history
+    return history, None
 
 
 def _run_epoch(task: _Task, run: _Run, number: int) -> Epoch:
@@ -180,7 +191,8 @@ def _run_epoch(task: _Task, run: _Run, number: int) -> Epoch:
     started, rate = time.perf_counter(), float(run.optimizer.param_groups[0]["lr"])
     train_loss = _train_epoch(task, run)
     with run.average.applied():
-        valid_loss, run.watched = _validate(task, train_loss)
+        outputs = None if task.valid is None else _outputs(task.net, task.valid)
+        valid_loss, run.watched = _judge(task, outputs, train_loss)
         if not all(map(math.isfinite, (train_loss, valid_loss or 0.0, run.watched))):
             raise TrainingError(_divergence_message(number, train_loss, valid_loss, task.config))
         if valid_loss is None:
@@ -188,6 +200,7 @@ def _run_epoch(task: _Task, run: _Run, number: int) -> Epoch:
         elif run.watched < run.best_watched:
             run.best_watched, run.best_epoch = run.watched, number
             run.best_weights = copy.deepcopy(task.net.state_dict())
+            run.best_outputs = None if outputs is None else outputs.float().cpu()
     return Epoch(number, train_loss, valid_loss, rate, time.perf_counter() - started)
 
 
@@ -205,15 +218,13 @@ def _train_epoch(task: _Task, run: _Run) -> float:
     return float(total.item()) / n_seen
 
 
-def _validate(task: _Task, train_loss: float) -> tuple[float | None, float]:
-    """Return the validation loss, and what the best epoch is the lowest in."""
-    if task.valid is None:
+def _judge(task: _Task, outputs: Tensor | None, train_loss: float) -> tuple[float | None, float]:
+    """Return the validation loss of outputs, and what the best epoch is the lowest in."""
+    if task.valid is None or outputs is None:
         return None, train_loss
-    if task.config.monitor == "loss":
-        loss = mean_loss(task.net, task.valid, task.answer)
-        return loss, loss
-    outputs = _outputs(task.net, task.valid)
     loss = _mean_of(task.answer, outputs, task.valid)
+    if task.config.monitor == "loss":
+        return loss, loss
     weights = task.valid.weights.cpu()
     told = rank_correlation(task.answer, outputs.float().cpu(), task.valid.targets.cpu(), weights)
     return loss, -told

@@ -77,7 +77,7 @@ def test_a_damaged_backtest_model_is_trained_again(bot):
 @pytest.mark.parametrize(
     "model",
     [
-        "LeaGRURegressor",
+        pytest.param("LeaGRURegressor", marks=pytest.mark.slow),
         "PyTorchMLPRegressor",
         "LightGBMRegressor",
         pytest.param("XGBoostRegressor", marks=pytest.mark.slow),
@@ -118,7 +118,9 @@ def test_a_strategy_and_a_model_that_do_not_fit_end_with_one_line(bot):
     assert "LeaFreqAIStrategy needs numbers, and LightGBMClassifier predicts classes" in output
 
 
-@pytest.mark.parametrize("model", ["LeaGRUClassifier", "LightGBMClassifier"])
+@pytest.mark.parametrize(
+    "model", [pytest.param("LeaGRUClassifier", marks=pytest.mark.slow), "LightGBMClassifier"]
+)
 def test_the_installed_strategy_for_classes_takes_every_classifier(bot, model):
     # Trees know none of the settings of nets.
     if model.startswith("LightGBM"):

@@ -20,12 +20,18 @@ PANEL = {"freqai": {"model_training_parameters": {"panel": {"pairs": "whitelist"
 
 
 def test_backtesting_trains_one_net_a_slice_for_three_pairs(tmp_path):
-    market = synthetic_market(PAIRS, "5m", 10 * 288, seed=3)
+    market = synthetic_market(PAIRS, "5m", 6 * 288, seed=3)
     days = market[PAIRS[0]]["date"].dt.floor("D")
-    start, stop = days.iloc[-1] - pd.Timedelta(days=4), days.iloc[-1]
+    start, stop = days.iloc[-1] - pd.Timedelta(days=2), days.iloc[-1]
+    quick = {
+        "train_period_days": 2,
+        "backtest_period_days": 1,
+        "save_backtest_models": True,
+        "feature_parameters": {"include_timeframes": ["5m"]},
+    }
     with ReplayExchange(market, "5m") as exchange:
         bot = Bot(tmp_path, exchange, PANEL)
-        bot.configure({"freqai": {"train_period_days": 3, "save_backtest_models": True}})
+        bot.configure({"freqai": quick})
         bot.run("download-data", "--timerange", f"{days.iloc[0]:%Y%m%d}-{stop:%Y%m%d}")
         output = bot.run("backtesting", "--timerange", f"{start:%Y%m%d}-{stop:%Y%m%d}")
     assert "BACKTESTING REPORT" in output

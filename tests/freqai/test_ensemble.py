@@ -120,7 +120,7 @@ def test_every_column_has_its_statistics_live_before_and_after_the_first_model(t
     assert given["do_predict"].iloc[-1] == 1
 
 
-def from_backtest(user_dir, frame, **settings):
+def from_backtest(user_dir, frame, start=STOP, **settings):
     """Predict the candles after the training as a slice, from the model on disk."""
     model = make_ensemble(user_dir, live=False, **settings)
     kitchen = SequenceDataKitchen(model.config, False, PAIR, WINDOW - 1)
@@ -129,7 +129,7 @@ def from_backtest(user_dir, frame, **settings):
     kitchen.find_labels(frame)
     model.model = model.dd.load_data(PAIR, kitchen)
     times = frame["date"].map(lambda date: int(date.timestamp()))
-    span = TimeRange("date", "date", times.iloc[STOP], times.iloc[-1] + 300)
+    span = TimeRange("date", "date", times.iloc[start], times.iloc[-1] + 300)
     predicted, do_predict = model.predict(kitchen.slice_dataframe(span, frame), kitchen)
     return predicted.assign(do_predict=do_predict)
 
@@ -198,8 +198,50 @@ def test_a_bot_asks_a_member_about_each_candle_once_and_remembers_no_more_than_i
     # The first call shows the strategy its whole frame.
     assert asked[0] > 50
     assert set(asked[1:]) == {1}
-    ((_, remembered),) = model._said.values()
-    assert len(remembered) <= 60
+    (remembered,) = model._said.values()
+    assert len(remembered.positions) == 60
+
+
+def test_a_model_that_is_new_in_the_midst_of_the_frame_counts_the_candles_since_its_training(
+    tmp_path, frame
+):
+    """Catches losses of candles that a model was trained on, and forecasts of the former model."""
+    settings = {"members": TURNING, "combine": "dynamic", "half_lives": [10], "rates": [1.0]}
+    model = make_ensemble(tmp_path / "bot", **settings)
+    train(model, known_by(frame, STOP - 1), 1)
+    for row in range(STOP + 30, STOP + 40):
+        next_candle(model, known_by(frame, row).tail(120))
+    # Its training began two candles ago.
+    train(model, known_by(frame, STOP + 37), 2)
+    last = model.dd.model_dictionary[PAIR].require_fitted().last_time
+    assert last == model.candle_numbers(frame["date"])[STOP + 37]
+    names = [f"&-target_w_{name}" for name in TURNING]
+    bot = [
+        next_candle(model, known_by(frame, row).tail(120)).iloc[-1]
+        for row in range(STOP + 40, STOP + 60)
+    ]
+    alone = make_ensemble(tmp_path / "alone", **settings)
+    train(alone, known_by(frame, STOP + 37), 1)
+    sliced = from_backtest(tmp_path / "alone", frame, start=STOP + 38, **settings)
+    expected = sliced.iloc[2:22]
+    found = pd.DataFrame(bot)[[*names, "&-target"]].to_numpy(dtype=float)
+    np.testing.assert_allclose(found, expected[[*names, "&-target"]], atol=1e-5)
+    assert expected[names].std().max() > 0.05
+
+
+@pytest.mark.parametrize("n_cut", [0, 10])
+def test_weights_follow_from_the_slice_on_whatever_freqai_cuts_off_its_training(tmp_path, n_cut):
+    """A bot's training has the candles that a backtest's buffer cuts off."""
+    market = synthetic_market([PAIR], "15m", 3 * PER_DAY, seed=1)[PAIR]
+    changes = {
+        "freqaimodel": "LeaEnsembleRegressor",
+        KWARGS: {"members": {"ridge": {}, "naive_zero": {}}, "combine": "dynamic"},
+        "freqai__feature_parameters__buffer_train_data_candles": n_cut,
+    }
+    _, model = backtest(tmp_path, market, SmallStrategy, **changes)
+    (path,) = tmp_path.glob("models/test/sub-train-*/*_model.zip")
+    begins = model.candle_numbers(market["date"])[2 * PER_DAY]
+    assert load_model(path).require_fitted().last_time == begins - 1
 
 
 def test_the_dissimilarity_is_that_of_the_newest_candle_after_missed_ones(tmp_path, frame):
@@ -330,6 +372,28 @@ def test_a_stopped_bot_gives_the_training_up(tmp_path):
         ({"columns": "no"}, "columns must be true or false, not 'no'"),
         ({"members": {"lstm": {"hidden_sise": 4}}}, "member 'lstm': .*hidden_sise"),
         ({"combine": "confident"}, "change from row to row"),
+        ({"members": 3}, "members must be a section of models, not 3"),
+        ({"members": ["ridge"]}, "members must be a section of models"),
+        ({"members": {"ridge": None}}, "member 'ridge' must be a section of settings, not None"),
+        ({"members": {"LSTM": {}}}, "unknown kind 'LSTM'.*Did you mean 'lstm'"),
+        ({"members": {"lstm": {"loss": "cross_entropy"}}}, "is for classes"),
+        ({"members": {"lstm": {"window": 9}}}, "window = 9 is said elsewhere"),
+        ({"members": {"lstm": {"device": "gpu"}}}, "device 'gpu' cannot be used here"),
+        ({"members": {"lightgbm": {"n_estimators": 0}}}, "n_estimators must be"),
+        ({"members": {"lightgbm": {"lags": []}}}, "lags must be"),
+        ({"members": {"ridge": {"alpha": float("nan")}}}, "alpha must be"),
+        ({"combine": None}, "combine must be one of"),
+        ({"combine": ["stack"]}, "combine must be one of"),
+        ({"combine": "dynamic", "half_lives": [0]}, "half_lives must be a list of numbers above 0"),
+        ({"combine": "dynamic", "half_lives": 50}, "half_lives must be a list of numbers above 0"),
+        ({"combine": "dynamic", "rates": [float("inf")]}, "rates must be"),
+        ({"folds": 2.5}, "folds must be"),
+        ({"folds": True}, "folds must be"),
+        ({"interval": "0.8"}, "interval must be"),
+        ({"max_width": -1}, "max_width must be"),
+        ({"share": 1}, "share must be"),
+        ({"label_period": 1}, "label_period = 1, and label_period_candles is 3"),
+        ({"symbol_embedding": 4}, "members of an ensemble are not told the pair"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_the_start(tmp_path, settings, message):

@@ -10,7 +10,7 @@ import pytest
 
 from freqai_lstm_plugins.config import DataConfig
 from freqai_lstm_plugins.data.preparation import prepare
-from freqai_lstm_plugins.errors import MismatchError
+from freqai_lstm_plugins.errors import MismatchError, TrainingError
 from freqai_lstm_plugins.models.catalogue import TABULAR, new_model
 from freqai_lstm_plugins.models.tree_texts import sound_lightgbm, sound_xgboost
 from tests.models.ensemble.windows import W, prepared
@@ -84,6 +84,54 @@ def test_a_text_of_another_number_of_columns_is_refused(kind, text):
 def test_what_is_no_text_of_trees_is_refused(kind, state):
     with pytest.raises(MismatchError):
         SOUND[kind](state, 4)
+
+
+def test_a_text_of_another_format_of_lightgbm_says_which():
+    model, n_columns = trained("lightgbm", prepared(300), n_estimators=3)
+    text = model.learned(0)[0].replace("version=v4", "version=v3")
+    with pytest.raises(MismatchError, match=r"format v3, and this version .* reads v4: use the"):
+        sound_lightgbm(text, n_columns)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_library_that_writes_otherwise_is_named_with_its_version(name, monkeypatch):
+    """Catches a new release of a library that blames the model file."""
+    from freqai_lstm_plugins.models import boosting
+
+    def newer(text, n_columns):
+        text = text.replace("version=v4", "version=v5").replace('"cats":', '"new":1,"cats":')
+        return SOUND[name](text, n_columns)
+
+    monkeypatch.setattr(boosting, f"sound_{name}", newer)
+    with pytest.raises(TrainingError, match=r"^(LightGBM|XGBoost) \d.* writes its trees .*install"):
+        trained(name, prepared(300), n_estimators=3)
+
+
+def test_trees_of_an_xgboost_that_says_nothing_of_categories_are_read():
+    """Versions before 3.1."""
+    model, n_columns = trained("xgboost", prepared(300), n_estimators=3)
+    content = json.loads(model.learned(0)[0])
+    del model_of(content)["cats"]
+    content["learner"]["learner_model_param"]["base_score"] = "1E-1"
+    assert sound_xgboost(json.dumps(content), n_columns)
+    model_of(content)["cats"] = {"enc": [1], "feature_segments": [], "sorted_idx": []}
+    with pytest.raises(MismatchError, match="it names categories"):
+        sound_xgboost(json.dumps(content), n_columns)
+
+
+def test_a_categorical_split_needs_no_number_to_split_at():
+    """Versions of XGBoost before 2.1 write NaN there."""
+    model, n_columns = trained("xgboost", panel(), n_estimators=3)
+    content = json.loads(model.learned(0)[0])
+    first = model_of(content)["trees"][0]
+    place = first["split_type"].index(1)
+    first["split_conditions"][place] = float("nan")
+    x = np.random.default_rng(1).integers(0, 8, (50, n_columns)).astype(np.float32)
+    again = sound_xgboost(json.dumps(content), n_columns)
+    np.testing.assert_array_equal(model.recall(again, x), model.recall(model.learned(0)[0], x))
+    first["split_conditions"][first["split_type"].index(0)] = float("nan")
+    with pytest.raises(MismatchError, match="nan is no finite number"):
+        sound_xgboost(json.dumps(content), n_columns)
 
 
 def line(name, value):

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
 import shutil
-import signal
-import subprocess
 import time
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.errors import ConfigError, DataError, NotACheckpointError
+from freqai_lstm_plugins.data.candles import describe_file, find_files
+from freqai_lstm_plugins.errors import (
+    ConfigError,
+    DataError,
+    MissingExtraError,
+    NotACheckpointError,
+)
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.checks import check_candles, untrusted_rows
-from freqai_lstm_plugins.research.judgement import build_checked_market, judge_run
+from freqai_lstm_plugins.research.experiment import write_template
+from freqai_lstm_plugins.research.judgement import (
+    build_checked_market,
+    judge_run,
+    require_judgeable,
+)
 from freqai_lstm_plugins.research.market import Rules
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions
-from tests.research.test_commands import CLI, SMALL, call, forecasts, place
 from tests.research.test_run import experiment, write_candles
-
-__all__ = ["place"]
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
     pytest.importorskip(needed)
@@ -49,7 +53,7 @@ def done(folder, tmp_path):
 
 def test_a_slip_in_the_experiment_claims_no_folder(folder, tmp_path):
     out = tmp_path / "out"
-    wrong = {"no candles of Z": {"symbols": ["A", "Z"]}, "no candles to": {"start": "2030-01-01"}}
+    wrong = {"no candles of Z": {"symbols": ["A", "Z"]}, "No candle is left with data.start = 2030-01-01": {"start": "2030-01-01"}}
     for message, data in wrong.items():
         with pytest.raises(DataError, match=message):
             start(experiment(folder, data={"folder": str(folder), **data}, **QUICK), out)
@@ -236,70 +240,60 @@ def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
         train(run, dask=cluster.scheduler_address)
 
 
-@contextlib.contextmanager
-def at_work(place, out):
-    """Run a comparison with two workers, from the moment on at which a few jobs are done."""
-    call("compare", "--init", "e.toml", cwd=place)
-    # Trainings that take a while, so that some are under way at any moment.
-    options = ["--workers", "2", *SMALL, "--set", "models.lstm.max_epochs=60"]
-    options += ["--set", "models.lstm.patience=60"]
-    log = place / "log"
-    with (
-        log.open("wb") as stream,
-        subprocess.Popen(
-            [*CLI, "compare", "e.toml", "--out", out, *options],
-            cwd=place,
-            stdout=stream,
-            stderr=stream,
-            start_new_session=True,
-        ) as child,
-    ):
-        try:
-            deadline = time.monotonic() + 120
-            while len(forecasts(place / out)) < 2 and time.monotonic() < deadline:
-                assert child.poll() is None, log.read_text()
-                time.sleep(0.1)
-            yield child, log
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+def test_what_could_not_be_judged_is_refused_before_the_first_training(folder, tmp_path):
+    split = {"folds": 1, "test_bars": 60}
+    asked = {**QUICK, "split": split, "label": {"horizon": 8}}
+    run = start(experiment(folder, **asked), tmp_path / "o")
+    with pytest.raises(DataError, match="hold 60 dates, too few to judge labels of 8 dates, which"):
+        require_judgeable(run)
+    require_judgeable(start(experiment(folder, **{**asked, "label": {"horizon": 7}}), tmp_path))
 
 
-@pytest.mark.slow
-def test_ctrl_c_says_what_is_done_and_how_to_go_on(place):
-    with at_work(place, "o") as (child, log):
-        # As a terminal does: to the workers too.
-        os.killpg(child.pid, signal.SIGINT)
-        child.wait(60)
-    said = log.read_text()
-    assert child.returncode == 130, said
-    assert "Traceback" not in said
-    assert "are done and stay done: the same command goes on from there." in said
-    n_done = len(forecasts(place / "o"))
-    assert f"Stopped. {n_done} of 24 jobs" in said
+def test_a_library_that_a_report_needs_is_named_before_the_first_training(done, monkeypatch):
+    monkeypatch.setattr("freqai_lstm_plugins.research.judgement.JUDGES", ("no_such_library",))
+    with pytest.raises(MissingExtraError, match=r"no_such_library.*research"):
+        require_judgeable(done)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="/proc tells a process's children")
-def test_a_worker_process_that_dies_takes_nothing_with_it(place):
-    with at_work(place, "o") as (child, log):
-        before = {
-            name: (place / "o" / name / "metadata.json").stat().st_mtime_ns
-            for name in forecasts(place / "o")
-        }
-        os.kill(next(worker_ids(child.pid)), signal.SIGKILL)
-        child.wait(400)
-    assert child.returncode == 0, log.read_text()
-    assert "Traceback" not in log.read_text()
-    assert len(forecasts(place / "o")) == 24
-    for name, written in before.items():
-        assert (place / "o" / name / "metadata.json").stat().st_mtime_ns == written
+def test_a_result_that_cannot_be_seen_here_is_a_failure(folder, tmp_path, monkeypatch):
+    real = jobs_module.run_job
+    calls = iter(range(100))
+
+    def elsewhere(job, out):
+        # As a worker of another machine, whose folder of this name is another one.
+        return real(job, out if next(calls) else tmp_path / "elsewhere")
+
+    monkeypatch.setattr("freqai_lstm_plugins.research.runner.run_job", elsewhere)
+    run = train(start(experiment(folder, **QUICK), tmp_path / "out"), workers=1)
+    (reason,) = run.failures["reason"]
+    assert "is not there: all workers must see the output folder under the same path" in reason
 
 
-def worker_ids(parent):
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            after_name = path.read_text().rpartition(")")[2].split()
-            line = (path.parent / "cmdline").read_text()
-            if int(after_name[1]) == parent and "popen_loky" in line:
-                yield int(path.parent.name)
+def test_the_version_in_a_key_is_the_one_that_the_package_states(monkeypatch):
+    versions = jobs_module.package_versions.__wrapped__
+    monkeypatch.setattr(jobs_module, "__version__", "9.9")
+    assert versions()["freqai_lstm_plugins"] == "9.9"
+
+
+def test_a_folder_or_a_file_that_cannot_be_looked_at_is_one_line(tmp_path):
+    too_long = tmp_path / ("x" * 300)
+    for look in (find_files, describe_file):
+        with pytest.raises(DataError, match="cannot be read: File name too long"):
+            look(too_long)
+    with pytest.raises(ConfigError, match="cannot be written: File name too long"):
+        write_template(too_long)
+
+
+def test_files_that_a_killed_run_was_writing_go_away_and_those_of_others_stay(done):
+    ours = [done.out / place for place in ("data", "checks", "report/tables", ".")]
+    theirs = done.out / "notes" / ".x.tmp"
+    left = [folder / ".a.csv.0123456789abcdef.tmp" for folder in ours]
+    long_ago = time.time() - 2 * jobs_module.ABANDONED_SECONDS
+    for path in (theirs, *left):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (long_ago, long_ago))
+    left[0].touch()
+    start(done.experiment, done.out)
+    assert [path.exists() for path in left] == [True, False, False, False]
+    assert theirs.exists()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,26 +15,19 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.research.processes import (
+    CLI,
+    SMALL,
+    await_results,
+    call,
+    finished_at,
+    forecasts,
+    running,
+)
 from tests.research.test_run import write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
     pytest.importorskip(needed)
-
-CLI = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
-SMALL = [
-    *("--set", "split.folds=2", "--set", "split.test_bars=60", "--set", "features.window=5"),
-    *("--set", "data.timeframe=1h", "--set", "models.lstm.max_epochs=1"),
-    *("--set", "models.lstm.hidden_size=4", "--set", "models.lightgbm.n_estimators=10"),
-]
-
-
-def call(*arguments, cwd, check=True):
-    result = subprocess.run(
-        [*CLI, *arguments], cwd=cwd, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert not check or result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture
@@ -196,28 +187,6 @@ def test_one_model_is_trained_the_short_way(place):
 
 
 @contextlib.contextmanager
-def running(*command, cwd):
-    with subprocess.Popen(
-        command,
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as child:
-        try:
-            yield child
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-
-
-def forecasts(out):
-    # What a killed worker was writing lies in folders that begin with a dot.
-    paths = sorted(Path(out).glob("models/**/[!.]*/predictions.parquet"))
-    return {str(path.parent.relative_to(out)): pd.read_parquet(path) for path in paths}
-
-
-@contextlib.contextmanager
 def a_cluster(cwd):
     """Start a scheduler and two workers as a user does; yields address, scheduler and a worker."""
     with socket.socket() as found:
@@ -236,12 +205,6 @@ def a_cluster(cwd):
         yield address, head, hand
 
 
-def await_forecasts(out, n):
-    deadline = time.monotonic() + 120
-    while len(forecasts(out)) < n and time.monotonic() < deadline:
-        time.sleep(0.2)
-
-
 @pytest.mark.slow
 def test_a_scheduler_that_is_lost_is_one_line_and_loses_nothing(place):
     pytest.importorskip("distributed")
@@ -254,7 +217,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_loses_nothing(place):
             stderr=subprocess.PIPE,
             text=True,
         ) as run:
-            await_forecasts(place / "o", 4)
+            await_results(place / "o", 4)
             os.killpg(scheduler.pid, signal.SIGKILL)
             said = run.communicate(timeout=200)[1]
         assert run.returncode == 1, said
@@ -262,14 +225,10 @@ def test_a_scheduler_that_is_lost_is_one_line_and_loses_nothing(place):
         (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
         assert "the dask scheduler is lost" in line
         assert "run it again" in line
-    before = {
-        name: (place / "o" / name / "metadata.json").stat().st_mtime_ns
-        for name in forecasts(place / "o")
-    }
+    before = finished_at(place / "o")
     assert len(before) >= 4
     call("compare", *options, cwd=place)
-    for name, written in before.items():
-        assert (place / "o" / name / "metadata.json").stat().st_mtime_ns == written
+    assert before.items() <= finished_at(place / "o").items()
 
 
 @pytest.mark.slow
@@ -282,7 +241,7 @@ def test_a_dask_cluster_gives_identical_predictions_though_a_worker_is_killed(pl
         with subprocess.Popen(
             [*CLI, "compare", *options, "--out", "together", "--dask", address], cwd=place
         ) as run:
-            await_forecasts(place / "together", 5)
+            await_results(place / "together", 5)
             os.killpg(lost.pid, signal.SIGKILL)
             run.wait(300)
         if run.returncode:
@@ -292,43 +251,3 @@ def test_a_dask_cluster_gives_identical_predictions_though_a_worker_is_killed(pl
     assert alone.keys() == together.keys()
     for name, frame in alone.items():
         pd.testing.assert_frame_equal(together[name], frame)
-
-
-@pytest.mark.slow
-def test_ten_kills_lose_nothing_and_repeat_nothing(place):
-    call("compare", "--init", "e.toml", cwd=place)
-    options = ["e.toml", "--set", "seeds=[1,2]", *SMALL]
-    call("compare", *options, "--out", "whole", cwd=place)
-    random.seed(1)
-    times: dict[str, int] = {}
-    for _ in range(10):
-        with running(*CLI, "compare", *options, "--out", "killed", "--workers", "2", cwd=place):
-            time.sleep(random.uniform(3, 12))
-        for name in forecasts(place / "killed"):
-            written = (place / "killed" / name / "metadata.json").stat().st_mtime_ns
-            assert times.setdefault(name, written) == written
-    call("compare", *options, "--out", "killed", cwd=place)
-    whole, killed = forecasts(place / "whole"), forecasts(place / "killed")
-    assert whole.keys() == killed.keys()
-    for name, frame in whole.items():
-        pd.testing.assert_frame_equal(killed[name], frame)
-    tables = [sorted((place / out / "report/tables").glob("*.csv")) for out in ("whole", "killed")]
-    for one, other in zip(*tables, strict=True):
-        if one.name not in ("timings.csv", "costs.csv"):
-            assert one.read_text() == other.read_text()
-
-
-@pytest.mark.slow
-def test_a_full_disk_is_one_line_and_loses_nothing(place):
-    small = place / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(small)]
-    if shutil.which("mount") is None or subprocess.run(mount, check=False).returncode:
-        pytest.skip("mounting a small file system needs rights that are missing here")
-    try:
-        call("compare", "--init", "e.toml", cwd=place)
-        result = call("compare", "e.toml", "--out", "small/o", *SMALL, cwd=place, check=False)
-        assert result.returncode == 1
-        assert "No space left" in result.stderr
-    finally:
-        subprocess.run(["umount", str(small)], check=False)

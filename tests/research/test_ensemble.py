@@ -20,7 +20,7 @@ from freqai_lstm_plugins.research.forecasting import forecast
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions, reproduce
 from tests.models.ensemble.windows import PERIOD, TREES, W, everywhere, prepared
-from tests.research.test_commands import call
+from tests.research.processes import call
 from tests.research.test_run import experiment, write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):

@@ -171,6 +171,12 @@ def test_every_kind_of_model_can_be_named(kind):
         ("label.horizon=5.5", "label.horizon = 5.5 must be a valid integer."),
         ("label.clip=inf", "label.clip = inf must be a finite number."),
         ("costs.buy=0.9", "costs.buy = 0.9 must be less than 0.5."),
+        ("costs.buy=0.3", "costs of a purchase and its sale come to 0.301 of the value"),
+        ("data.folder=''", "data.folder = '' is no path: name a folder."),
+        ('output.folder="\\u0000"', r"output.folder = '\x00' is no path: name a folder."),
+        ("data.start=12:00:00", "data.start = '12:00:00' is no date"),
+        ("data.end=now", "data.end = 'now' is no date"),
+        ("data.end='2024'", "data.end = '2024' is no date"),
         ("data.folder=3", "data.folder = 3 must be a valid string."),
         ("data.start=soon", "data.start = 'soon' is no date: write 2024-12-31"),
         ("data.symbols=['A','B','A']", "holds 'A' twice: name it once."),
@@ -178,7 +184,7 @@ def test_every_kind_of_model_can_be_named(kind):
         ("seeds=[true]", "seeds[0] = True must be a valid integer."),
         ("seeds=[-1]", "seeds[0] = -1 must be greater than or equal to 0."),
         ("seeds=[]", "seeds = [] holds 0 values, fewer than 1."),
-        ("seeds=3", "seeds = 3 must be a valid tuple."),
+        ("seeds=3", "seeds = 3 must be a list."),
         ("label.horizon=250", "split.test_bars = 250 holds no label, which takes 250 bars"),
         ("split.train_bars=50", 'split.train_bars goes with split.window = "rolling"'),
         ("split.window=rolling", 'split.train_bars goes with split.window = "rolling"'),
@@ -337,6 +343,18 @@ def test_a_column_of_the_files_serves_as_label():
     made = make_labels(label, tables)["a"]
     assert made["label"][0] == 1.5
     assert made["known_at"][0] == tables["a"]["date"][2]
+
+
+def test_a_column_is_known_by_candles_of_the_symbol_and_not_by_rows_of_the_calendar():
+    label = changed("label.kind=column", "label.column=&-up", "label.horizon=2").label
+    frame = frames()["a"].head(8).assign(**{"&-up": np.arange(8.0)})
+    # Whoever made the column knew no candle of these days: two after row 2 is row 6.
+    frame.loc[[3, 4], ["close", "&-up"]] = np.nan
+    made = make_labels(label, {"a": frame})["a"]
+    later = [2, 5, 6, None, None, 7, None, None]
+    known = [pd.NaT if row is None else frame["date"][row] for row in later]
+    assert made["known_at"].tolist() == known
+    assert made["label"].dropna().tolist() == [0.0, 1.0, 2.0, 5.0]
 
 
 def test_nothing_of_research_imports_torch_or_a_host():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -83,3 +84,56 @@ def test_an_average_of_seeds_is_one_more_model(paired):
     frame = frame.assign(symbol="A", fold=0, date=pd.Timestamp("2024-01-01"), known_at=pd.NaT)
     found = paired.averaged(frame, "lstm")
     assert found[["model", "seed", "prediction"]].to_numpy().tolist() == [["lstm x 2", 1, 2.0]]
+
+
+def test_forecasts_of_models_trained_on_other_labels_are_judged_by_one_label(paired):
+    day = pd.Timestamp("2024-01-01")
+    keys = {"date": day, "fold": 0, "seed": [1, 2]}
+    own = pd.DataFrame(keys | {"symbol": "A", "model": "base", "prediction": 0.1, "label": 0.02})
+    own = own.assign(known_at=day + pd.Timedelta(hours=1))
+    other = pd.DataFrame(keys | {"symbol": ["A", "B"], "model": "base", "prediction": 0.3})
+    other = other.assign(label=1.7, known_at=day + pd.Timedelta(hours=9))
+    found = paired.judged_alike(other, own, "ranked")
+    # B is nowhere in the table, so there is nothing to judge it by.
+    assert found[["symbol", "model", "prediction", "label"]].to_numpy().tolist() == [
+        ["A", "ranked base", 0.3, 0.02]
+    ]
+    assert found["known_at"].tolist() == own["known_at"].tolist()[:1]
+
+
+def test_trainings_are_counted_with_their_best_epochs(paired):
+    given = [
+        {"model": "lstm", "history": {"best_epoch": epoch}, "seconds": 1.2} for epoch in (1, 3, 9)
+    ]
+    found = paired.trainings_table(given).loc["lstm"]
+    assert found.to_dict() == {
+        "trainings": 3,
+        "best epoch": 3,
+        "first epoch best": 0.33,
+        "seconds": 4.0,
+    }
+
+
+def test_the_table_of_the_page_is_in_the_order_of_the_ranking(paired):
+    ranking = pd.DataFrame(
+        {"estimate": [0.05, 0.0], "lower": -0.01, "upper": 0.1, "skill": [0.01, 0.0]},
+        index=["lstm", "lightgbm"],
+    )
+    both = pd.MultiIndex.from_product(
+        [["lightgbm", "lstm"], ["none", "once"]], names=["model", "costs"]
+    )
+    accounts = pd.DataFrame(
+        {"annual_excess": [0.3, 0.1, 0.2, -0.4], "turnover": 1200.0, "break_even": 0.0005},
+        index=both,
+    )
+    findings = SimpleNamespace(figure="rank IC", ranking=ranking, accounts=accounts)
+    assert paired.page_table(findings).loc["lstm"].to_dict() == {
+        "rank IC": "+0.050",
+        "95 %": "-0.010 to +0.100",
+        "skill against LightGBM": "+1.0 %",
+        "excess a year before costs": "+20 %",
+        "after costs": "-40 %",
+        "turnover a year": "1,200",
+        "break-even a side": "0.050 %",
+    }
+    assert list(paired.page_table(findings).index) == ["lstm", "lightgbm"]

@@ -109,7 +109,7 @@ def purged_and_not(place, monkeypatch, seed):
     """Return the IC right after the trainings, as it is and without the purge."""
     # Labels of nine bars next to one another share eight, and a tree that sees the time alone
     # forecasts what the newest training rows knew.
-    frames = market(np.random.default_rng(seed), n=360, symbols="ABCD")
+    frames = market(np.random.default_rng(seed), n=360, symbols="AB")
     for frame in frames.values():
         frame["%other"] = frame["%signal"] = np.arange(len(frame), dtype=float)
     options = {

@@ -323,6 +323,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_same_weights_bit_by_bit():
     command = [sys.executable, "-c", WEIGHTS]
     first, second = (

@@ -14,7 +14,7 @@ import pytest
 from tests.freqai.host import PAIR, make_frame, make_model, predict, train
 from tests.trust.cases import EPOCHS, EVERY_MODEL
 
-SHORT = pytest.param(30, id="short")
+SHORT = pytest.param(15, id="short")
 LONG = pytest.param(600, id="long", marks=pytest.mark.slow)
 
 
@@ -30,7 +30,7 @@ def level() -> tuple[float, int, int]:
 @pytest.mark.parametrize("n_trainings", [SHORT, LONG])
 def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_trainings, continual, case):
     """Catches a frame, a graph, an optimizer, a log or a thread that is kept a training."""
-    n_trainings = max(n_trainings // case.cost, 12)
+    n_trainings = max(n_trainings // case.cost, 8)
     frame = make_frame(600)
     model = make_model(
         tmp_path,

@@ -77,10 +77,11 @@ def linear(features, target):
 
 # The planted signal lies in the past, which a perceptron does not see.
 WINDOWED = sorted(set(NETS) - {"mlp"})
+# A TFT takes as long as all others together, an ALSTM as long as the other two.
+LONG_NETS = {"alstm", "tft"}
 RUNS = [
-    # A TFT takes as long as all others together.
     *(
-        pytest.param(net, 1, id=f"short-{net}", marks=[pytest.mark.slow] if net == "tft" else [])
+        pytest.param(net, 1, id=f"short-{net}", marks=[pytest.mark.slow] * (net in LONG_NETS))
         for net in WINDOWED
     ),
     *(pytest.param(net, 5, id=f"long-{net}", marks=pytest.mark.slow) for net in WINDOWED),

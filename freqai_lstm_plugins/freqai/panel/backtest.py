@@ -16,7 +16,7 @@ import numpy as np
 from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.freqai.lifecycle import one_line_errors
 from freqai_lstm_plugins.freqai.lock import held
-from freqai_lstm_plugins.freqai.panel.training import PanelTrainer, Slice
+from freqai_lstm_plugins.freqai.panel.training import PanelTrainer, Slice, one_line
 from freqai_lstm_plugins.freqai.panel.value import (
     Panel,
     changed_pairs,
@@ -26,7 +26,7 @@ from freqai_lstm_plugins.freqai.panel.value import (
     save_members,
     save_panel,
 )
-from freqai_lstm_plugins.freqai.settings import PANEL
+from freqai_lstm_plugins.freqai.settings import PANEL, read_test_size
 from freqai_lstm_plugins.freqai.sidecar import NET, part_of
 from freqai_lstm_plugins.names import PANEL_NAME
 
@@ -50,7 +50,8 @@ class PanelBacktest(PanelTrainer):
         # Of a backtest: the strategy, features of pairs to come, nets that are on no disk.
         self._strategy: IStrategy | None = None
         self._features: dict[str, pd.DataFrame] = {}
-        self._known: dict[int, Panel | Exception] = {}
+        # The second for a training that failed: what was wrong, without the frames it was seen in.
+        self._known: dict[int, Panel | str] = {}
         with one_line_errors():
             if self.panel is not None:
                 self._refuse_what_pairs_cannot_share()
@@ -62,6 +63,7 @@ class PanelBacktest(PanelTrainer):
                 f"feature_parameters.principal_component_analysis makes columns of their own for "
                 f"each pair, and {PANEL} needs the same for all. Set it to false."
             )
+        read_test_size(self.freqai_info)
         if self.data_split_parameters.get("train_size") is not None:
             raise ConfigError(
                 f"data_split_parameters.train_size would be without effect: with {PANEL} all pairs "
@@ -78,11 +80,24 @@ class PanelBacktest(PanelTrainer):
                 kitchen.populated = lambda candles: self._populated(pair, candles)
         return kitchen
 
-    def get_init_model(self, pair: str) -> Any:
-        """Return the model that continual learning goes on from."""
+    def former_model(self, dk: FreqaiDataKitchen) -> Any | None:
+        """Return the model that continual learning goes on from; None where it starts afresh."""
         if self.panel is None:
-            return super().get_init_model(pair)
+            return super().former_model(dk)
         return self.former if self.continual_learning else None
+
+    def model_of_slice(self, pair: str, stamp: int) -> Any | None:
+        """Return the model of a backtest's slice, which serves all pairs; None where none does."""
+        if self.panel is None:
+            return super().model_of_slice(pair, stamp)
+        known = self._known.get(stamp)
+        if isinstance(known, Panel):
+            return known.net
+        if not self.save_backtest_models:
+            return None
+        kitchen = self.new_kitchen(pair)
+        kitchen.set_new_model_names(pair, stamp)
+        return read_net(Path(kitchen.data_path), stamp, self.require_usable)
 
     def train_alone(self, unfiltered_df: pd.DataFrame, pair: str, dk: FreqaiDataKitchen) -> Any:
         """Train a model for `pair` alone on a slice of candles."""
@@ -131,8 +146,8 @@ class PanelBacktest(PanelTrainer):
         """Return the net of a slice: known, on disk, or trained now."""
         stamp = _stamp_of(dk)
         known = self._known.get(stamp)
-        if isinstance(known, Exception):
-            raise known
+        if isinstance(known, str):
+            raise DataError(f"The net of all pairs has failed in this slice. {known}")
         if known is not None:
             return known
         pairs = self.trained_pairs(self._whitelist(), needs_listing=False)
@@ -145,7 +160,7 @@ class PanelBacktest(PanelTrainer):
         try:
             panel = self._train_slice(dk, stamp, pairs)
         except Exception as error:
-            self._known[stamp] = error
+            self._known[stamp] = one_line(error)
             raise
         if self.save_backtest_models:
             save_panel(panel, self.dd.np_encoder)
@@ -165,19 +180,20 @@ class PanelBacktest(PanelTrainer):
 
     def _train_slice(self, dk: SequenceDataKitchen, stamp: int, pairs: list[str]) -> Panel:
         """Train the net of a slice on the candles of all pairs up to its end."""
-        place = next(
-            i for i, span in enumerate(dk.training_timeranges) if span is self.training_timerange
-        )
+        place = self.place_of_slice(dk)
         span, dates = self.training_timerange, {}
         for pair in pairs:
             candles = self._candles(pair)
             if not candles.empty:
                 known = candles["date"]
                 dates[pair] = known[(known >= span.startdt) & (known < span.stopdt)]
-        self.former = self.dd.model_dictionary.get(dk.pair)
-        return self.train_panel(
-            stamp, pairs, dates, lambda pair: self._slice_of(pair, place, stamp)
-        )
+        self.former = super().former_model(dk)
+        try:
+            return self.train_panel(
+                stamp, pairs, dates, lambda pair: self._slice_of(pair, place, stamp)
+            )
+        finally:
+            self.former = None
 
     def _slice_of(self, pair: str, place: int, stamp: int) -> Slice:
         """Cut a slice as freqtrade does for the pair that it is at."""

@@ -42,20 +42,19 @@ class PanelModel(PanelBacktest):
         """Tell whether the net of all pairs is due, or a pair has none yet."""
         if self.panel is None:
             return super().needs_training(pair)
-        if self._is_due():
-            return not self.retries.rests(ALL_PAIRS)
-        return self._trained(pair) != self._newest()
+        newest = self._newest()
+        return self._trains_all() or (newest > 0 and self._trained(pair) != newest)
 
     def training_unit(self, pair: str) -> str:
         """Return what is trained when it is the turn of a pair: all of them, or one that joins."""
-        is_single = self.panel is None or not self._is_due()
+        is_single = self.panel is None or not self._trains_all()
         return super().training_unit(pair) if is_single else ALL_PAIRS
 
     def train_now(self, pair: str, strategy: IStrategy) -> None:
         """Train the net of all pairs where it is due; else let a pair join it."""
         if self.panel is None:
             super().train_now(pair, strategy)
-        elif self._is_due():
+        elif self._trains_all():
             self._train_all(strategy)
         else:
             self._let_join(pair, strategy)
@@ -69,8 +68,9 @@ class PanelModel(PanelBacktest):
         entry = self.dd.pair_dict.get(pair, self.dd.empty_pair_dict)
         return int(entry["trained_timestamp"]) if entry["model_filename"] else -1
 
-    def _is_due(self) -> bool:
-        return self._timeranges()[0]
+    def _trains_all(self) -> bool:
+        """Tell whether the net of all pairs is due and does not rest; till then pairs may join."""
+        return self._timeranges()[0] and not self.retries.rests(ALL_PAIRS)
 
     def _timeranges(self) -> tuple[bool, TimeRange, TimeRange]:
         kitchen = FreqaiDataKitchen(self.config, True, "")
@@ -85,11 +85,13 @@ class PanelModel(PanelBacktest):
         pairs = self.trained_pairs(whitelist, needs_listing=True)
         _, span, load_span = self._timeranges()
         stamp = span.stopts
-        dates = {pair: self._dates(pair, span) for pair in pairs}
-        self.former = self._newest_model()
+        self.former = self._served_by(self._newest())
         self._say_what_changed(pairs)
         folder = self.new_kitchen(pairs[0])
         folder.set_new_model_names(pairs[0], stamp)
+        # Those that slices are cut from, as in a backtest.
+        cut_from = folder.buffer_timerange(span.copy())
+        dates = {pair: self._dates(pair, cut_from) for pair in pairs}
         self.tb_logger = get_tb_logger(
             self.dd.model_type, folder.data_path, self.activate_tensorboard
         )
@@ -106,6 +108,8 @@ class PanelModel(PanelBacktest):
         self._let_others_join(panel, whitelist, span, load_span, strategy)
         save_panel(panel, self.dd.np_encoder)
         self.dd.swap(panel.models, stamp, self._gone(whitelist))
+        # What was read at the start need not stay in memory beside the new one.
+        self.dd.nets.clear()
         self.dd.purge_old_models()
 
     def _gone(self, whitelist: Sequence[str]) -> list[str]:
@@ -142,6 +146,8 @@ class PanelModel(PanelBacktest):
         """Fit a pair's pipelines for the net by which the others predict."""
         stamp = self._newest()
         net = self._served_by(stamp)
+        if net is None:
+            raise DataError("No pair predicts by the newest net any more.")
         facts = {name: net.companion[0]["panel"][name] for name in ("net", "asked", "pairs")}
         kitchen = FreqaiDataKitchen(self.config, True, pair)
         # Candles up to now, as for a training that begins now.
@@ -152,18 +158,14 @@ class PanelModel(PanelBacktest):
         save_members({pair: model}, self.dd.np_encoder)
         self.dd.swap({pair: model}, stamp)
 
-    def _served_by(self, stamp: int) -> Any:
-        """Return the newest net, as any of the pairs that predict by it has it."""
+    def _served_by(self, stamp: int) -> Any | None:
+        """Return a net as any of the pairs that predict by it has it; None where none can."""
         for pair in list(self.dd.pair_dict):
             if self._trained(pair) == stamp:
-                kitchen = self.new_live_kitchen(pair)
-                return self.require_usable(self.dd.load_data(pair, kitchen))
-        raise DataError("No pair predicts by the newest net any more.")
-
-    def _newest_model(self) -> Any:
-        """Return the newest net where it is in memory, as for a net a pair; else None."""
-        models, stamp = self.dd.model_dictionary.copy(), self._newest()
-        return next((m for pair, m in models.items() if self._trained(pair) == stamp), None)
+                model = self.dd.load_data(pair, self.new_live_kitchen(pair))
+                if model is not None:
+                    return model
+        return None
 
     def _say_what_changed(self, pairs: Sequence[str]) -> None:
         if self.former is not None:

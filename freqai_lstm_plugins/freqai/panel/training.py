@@ -16,7 +16,12 @@ from freqai_lstm_plugins.freqai.panel.constant import keeping_columns
 from freqai_lstm_plugins.freqai.panel.joining import JoinedRows, time_of_cut
 from freqai_lstm_plugins.freqai.panel.layout import Layout, layout_of, require_same_columns
 from freqai_lstm_plugins.freqai.panel.value import Panel, net_name
-from freqai_lstm_plugins.freqai.settings import PANEL, PanelConfig, refuse_other_quotes
+from freqai_lstm_plugins.freqai.settings import (
+    PANEL,
+    PanelConfig,
+    read_test_size,
+    refuse_other_quotes,
+)
 from freqai_lstm_plugins.freqai.stored import with_companion
 from freqai_lstm_plugins.names import closest, require_names, shortened
 
@@ -156,6 +161,8 @@ class PanelTrainer(LiveModel):
         if joined is None:
             raise DataError(f"No pair of the panel can be trained on. {failures[-1]}")
         data = joined.finish(self.panel.balance)
+        # What it made windows of by pair stands in them once more.
+        del joined
         first = next(iter(members.values()))
         kitchen = self._kitchen_of_all(first.kitchen, stamp, len(members))
         data["feature_names"] = first.feature_names
@@ -195,7 +202,7 @@ class PanelTrainer(LiveModel):
                 raise
             # Whatever is wrong with a pair's candles must not stop the others.
             except Exception as error:
-                failures.append(_one_line(error))
+                failures.append(one_line(error))
                 logger.warning("%s is left out of this training: %s", pair, failures[-1])
                 continue
             members[pair] = member
@@ -210,25 +217,29 @@ class PanelTrainer(LiveModel):
                     has_symbol=bool(self.panel.symbol_embedding),
                 )
             joined.add(pair, data)
+            # The next pair is prepared without this one's frames beside it.
+            del data
         return joined, members, failures
 
     def _prepare_member(
         self, given: Slice, cut: pd.Timestamp | None
     ) -> tuple[_Member, dict[str, Any]]:
-        frame, kitchen = given
+        kitchen = given.kitchen
         features = kitchen.training_features_list
         layout = layout_of(features, kitchen.pair, self.corr_pairlist)
         kitchen.splits_by_time, kitchen.cut = True, cut
-        data = self.prepare_slice(layout.arrange(frame), kitchen, layout.names, cut)
+        frame = layout.arrange(given.frame)
+        # As large as what is made of it, and read no more.
+        del given
+        data = self.prepare_slice(frame, kitchen, layout.names, cut)
         self._refuse_constant_labels(data, kitchen)
         kitchen.forget_frames()
         return _Member(kitchen, layout, data["feature_names"]), data
 
     def _cut(self, dates: dict[str, pd.Series]) -> pd.Timestamp | None:
-        test_size = self.freqai_info.get("data_split_parameters", {}).get("test_size", 0.1)
         return time_of_cut(
             dates.values(),
-            test_size or 0,
+            read_test_size(self.freqai_info),
             self.settings.label_period,
             reverse=bool(self.ft_params.get("reverse_train_test_order")),
         )
@@ -325,7 +336,8 @@ def _member_of(net: Any, member: _Member, facts: dict[str, Any], symbols: list[s
     return with_companion(net, (metadata, kitchen.feature_pipeline, kitchen.label_pipeline))
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, with its kind where it is none of ours."""
     text = " ".join(str(error).split())
     is_known = isinstance(error, DataError)
     return text if is_known else f"{type(error).__name__}: {text}"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.checkpoint import read_checkpoint
 from freqai_lstm_plugins.freqai.sidecar import NET, part_of
-from freqai_lstm_plugins.freqai.stored import members_of, write_companion
+from freqai_lstm_plugins.freqai.stored import net_of, write_companion
 from freqai_lstm_plugins.models.registry import from_checkpoint
+from freqai_lstm_plugins.models.served import served_pairs
 from freqai_lstm_plugins.names import PANEL_NAME
 
 if TYPE_CHECKING:
@@ -57,10 +58,13 @@ def save_panel(panel: Panel, default: Callable[[Any], Any]) -> None:
 
 
 def save_members(models: Mapping[str, Any], default: Callable[[Any], Any]) -> None:
-    """Write the metadata and pipelines of pairs whose net stands on disk already."""
+    """Write the metadata and pipelines of pairs, and their net where it is no longer on disk."""
     for model in models.values():
         metadata = model.companion[0]
         stem = Path(metadata["data_path"]) / metadata["model_filename"]
+        net = part_of(net_of(stem, metadata), NET)
+        if not net.is_file():
+            model.save(net)
         write_companion(stem, model.companion, default)
 
 
@@ -79,13 +83,13 @@ def read_net(folder: Path, stamp: int, require: Callable[[Any], Any]) -> Any | N
         return require(from_checkpoint(read_checkpoint(path)))
     # A damaged file may raise anything.
     except Exception as error:
-        logger.warning("The net of all pairs is trained again, its file is unusable: %s", error)
+        logger.warning("The net of all pairs in %s counts for nothing: %s", path, error)
         return None
 
 
 def read_facts(folder: Path, stamp: int) -> dict[str, Any] | None:
     """Return what the metadata of any pair say of a net, or None where none can be read."""
-    for _, panel in members_of(folder / net_name(stamp)):
+    for _, panel in served_pairs(folder / net_name(stamp)):
         if panel.keys() >= set(_FACTS):
             return {name: panel[name] for name in _FACTS}
     return None

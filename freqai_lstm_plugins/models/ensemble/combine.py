@@ -115,23 +115,23 @@ def combine_points(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
     Returns:
         NaN where no member of any weight has a forecast.
     """
-    return _combined(_finite(forecasts), renormalised(forecasts, weights))
+    return _combined(_known(forecasts), renormalised(forecasts, weights))
 
 
-def _finite(forecasts: FloatArray) -> FloatArray:
+def _known(forecasts: FloatArray) -> FloatArray:
     return np.where(np.isfinite(forecasts), forecasts, 0.0)
 
 
-def _combined(forecasts: FloatArray, used: FloatArray) -> FloatArray:
-    """Return the sums (N,) of finite forecasts by weights of sum 1, NaN where all weights are 0."""
-    return np.where(used.any(axis=1), (used * forecasts).sum(axis=1), np.nan)
+def _combined(known: FloatArray, used: FloatArray) -> FloatArray:
+    """Return the sums (N,) of known forecasts by weights of sum 1, NaN where all weights are 0."""
+    return np.where(used.any(axis=1), (used * known).sum(axis=1), np.nan)
 
 
 def renormalised(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
     """Return (N, M) weights of the members that have a forecast, of sum 1; 0 where none has."""
-    present = np.where(np.isfinite(forecasts), np.broadcast_to(weights, forecasts.shape), 0.0)
-    total = present.sum(axis=1, keepdims=True)
-    return np.divide(present, total, out=np.zeros_like(present), where=total > 0)
+    used = np.isfinite(forecasts) * weights
+    total = used.sum(axis=1, keepdims=True)
+    return used / np.where(total > 0, total, 1.0)
 
 
 def disagreement(forecasts: FloatArray, weights: FloatArray) -> FloatArray:
@@ -143,7 +143,7 @@ def point_and_disagreement(
     forecasts: FloatArray, weights: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return what `combine_points` and `disagreement` give, in one pass: a bot asks each candle."""
-    used, known = renormalised(forecasts, weights), _finite(forecasts)
+    used, known = renormalised(forecasts, weights), _known(forecasts)
     point = _combined(known, used)
     # NaN where there is no point, as it goes through the sum.
     return point, np.sqrt((used * np.square(known - point[:, None])).sum(axis=1))

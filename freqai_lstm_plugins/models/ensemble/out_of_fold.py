@@ -202,20 +202,25 @@ def forecast_folds(
         failed in a fold the reason. Without folds the evidence is empty.
     """
     windows = all_windows(data, label_period)
-    # Forecasts, lower ends and upper ends of each window.
-    said = np.full((3, len(windows), windows.targets.shape[1], len(members)), np.nan)
-    numbers = np.full(len(windows), -1)
-    failures: dict[str, str] = {}
     chosen = choose_folds(windows.times, windows.known_at, label_period, folds)
+    numbers = np.full(len(windows), -1)
     for number, fold in enumerate(chosen):
         numbers[fold.test] = number
-        # By itself, so that a fold's rows are gone before those of the next one are made.
-        said[:, fold.test] = _forecast_fold(data, windows, fold, members, failures, on_epoch)
     tested = numbers >= 0
+    places = np.cumsum(tested) - 1
+    n_labels = windows.targets.shape[1]
+    # Forecasts, lower ends and upper ends of each window that a fold tests.
+    said = np.full((3, int(tested.sum()), n_labels, len(members)), np.nan)
+    failures: dict[str, str] = {}
+    for fold in chosen:
+        # By itself, so that a fold's rows are gone before those of the next one are made.
+        said[:, places[fold.test]] = _forecast_fold(
+            data, windows, fold, members, failures, on_epoch
+        )
     return [
         OutOfFold(
             Evidence(
-                said[0, tested, k],
+                said[0, :, k],
                 windows.targets[tested, k],
                 windows.weights[tested],
                 numbers[tested],
@@ -223,10 +228,10 @@ def forecast_folds(
                 windows.known_at[tested],
                 windows.series[tested],
             ),
-            said[1, tested, k],
-            said[2, tested, k],
+            said[1, :, k],
+            said[2, :, k],
         )
-        for k in range(windows.targets.shape[1])
+        for k in range(n_labels)
     ], failures
 
 
@@ -239,13 +244,14 @@ def _forecast_fold(
     on_epoch: OnEpoch | None,
 ) -> FloatArray:
     """Return forecasts and ends of intervals of a fold's rows, (3, N, K, M); note what fails."""
-    part, scaling = fold_data(data, windows, fold)
+    past, scaling = fold_data(data, windows, fold)
     said = np.full((3, len(fold.test), windows.targets.shape[1], len(members)), np.nan)
     for k, (name, make) in enumerate(members.items()):
         if name in failures:
             continue
         try:
-            found = _forecast(make().fit_windows(part, on_epoch=on_epoch), part, windows, fold)
+            model = make().fit_windows(past, on_epoch=on_epoch)
+            _forecast(model, past, scaling, windows, fold, said[..., k])
         except FATAL:
             raise
         # Whatever else one member raises, the others go on.
@@ -258,8 +264,6 @@ def _forecast_fold(
                 begins,
                 error,
             )
-            continue
-        said[..., k] = scaling.unscale_targets(found)
     return said
 
 
@@ -276,25 +280,33 @@ def fold_data(data: Prepared, windows: AllWindows, fold: InnerFold) -> tuple[Pre
     require_apart("early stopping", windows.known_at[is_train], windows.times[is_valid])
     past = is_train | is_valid
     require_apart("the weights", windows.known_at[past], windows.times[fold.test])
-    has_symbol = bool(data.schema.symbols)
-    features = windows.rows[:, :-1] if has_symbol else windows.rows
+    held = _span(windows.ends[past], data.train.window)
     targets = np.full((len(windows.rows), windows.targets.shape[1]), np.nan)
     targets[windows.ends] = windows.targets
     trained = np.zeros(len(windows.rows), dtype=bool)
     trained[windows.ends[is_train]] = True
-    scaling = Scaling.fit(features, targets, rows_held(trained, data.train.window), trained)
-    rows = scaling.scale_rows(features)
-    if has_symbol:
-        rows = np.column_stack([rows, windows.rows[:, -1]])
-    tensor = torch.from_numpy(rows)
+    is_held = rows_held(trained, data.train.window)
+    has_symbol = bool(data.schema.symbols)
+    features = windows.rows[:, :-1] if has_symbol else windows.rows
+    scaling = Scaling.fit(features, targets, is_held, trained)
+    rows = torch.from_numpy(_scaled(windows.rows[held], scaling, has_symbol))
     train, valid = (
-        _window_set(tensor, windows, mask, scaling, data.train.window)
+        _window_set(rows, windows, mask, scaling, data.train.window, held.start)
         for mask in (is_train, is_valid)
     )
-    held = valid if len(valid) else None
-    return Prepared(
-        train, held, data.schema, scaling, times=data.times, known_at=data.known_at
-    ), scaling
+    return Prepared(train, valid if len(valid) else None, data.schema, scaling), scaling
+
+
+def _span(ends: IntArray, window: int) -> slice:
+    """Return the rows from the first to the last that windows of these ends hold."""
+    return slice(int(ends.min()) - window + 1, int(ends.max()) + 1)
+
+
+def _scaled(rows: FloatArray, scaling: Scaling, has_symbol: bool) -> FloatArray:
+    """Return standardized rows; with symbols the symbol's number stays in the last column."""
+    if not has_symbol:
+        return scaling.scale_rows(rows)
+    return np.column_stack([scaling.scale_rows(rows[:, :-1]), rows[:, -1]])
 
 
 def require_apart(what: str, known_at: IntArray, times: IntArray) -> None:
@@ -327,9 +339,15 @@ def _early_and_late(windows: AllWindows, past: IntArray) -> tuple[BoolArray, Boo
 
 
 def _window_set(
-    rows: torch.Tensor, windows: AllWindows, mask: BoolArray, scaling: Scaling, window: int
+    rows: torch.Tensor,
+    windows: AllWindows,
+    mask: BoolArray,
+    scaling: Scaling,
+    window: int,
+    first: int,
 ) -> WindowSet:
-    ends = windows.ends[mask]
+    """Return windows of `rows`, of which the first one is row `first` of all."""
+    ends = windows.ends[mask] - first
     targets = np.full((len(rows), windows.targets.shape[1]), np.nan)
     weights, has_window = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
     targets[ends] = scaling.scale_targets(windows.targets[mask])
@@ -337,17 +355,50 @@ def _window_set(
     return build_window_set(rows, targets, weights, has_window, window)
 
 
-def _forecast(model: Model, part: Prepared, windows: AllWindows, fold: InnerFold) -> FloatArray:
-    """Return forecasts and ends of intervals of a fold's rows, (3, N, K)."""
-    ends = windows.ends[fold.test]
-    has_window = np.zeros(len(part.train.rows), dtype=bool)
+def _forecast(
+    model: Model,
+    past: Prepared,
+    scaling: Scaling,
+    windows: AllWindows,
+    fold: InnerFold,
+    said: FloatArray,
+) -> None:
+    """Put forecasts and ends of intervals of a fold's rows into `said` (3, N, K)."""
+    rows, ends = tested_rows(past, scaling, windows, fold)
+    has_window = np.zeros(len(rows), dtype=bool)
     has_window[ends] = True
-    return three(model.predict_windows(part.train.rows.numpy(), has_window))[:, ends]
+    put(said, model.predict_windows(rows, has_window), ends)
+    said[:] = scaling.unscale_targets(said)
+    if not np.isfinite(said[0]).any():
+        raise DataError(f"it has no forecast of any of {len(ends)} rows")
 
 
-def three(said: Predictions) -> FloatArray:
-    """Return forecasts, lower and upper ends in one array (3, N, K), NaN where there is none."""
-    nothing = np.full_like(said.point, np.nan)
-    lower = nothing if said.lower is None else said.lower
-    upper = nothing if said.upper is None else said.upper
-    return np.stack([said.point, lower, upper])
+def tested_rows(
+    past: Prepared, scaling: Scaling, windows: AllWindows, fold: InnerFold
+) -> tuple[FloatArray, IntArray]:
+    """Return the rows that the tested windows of a fold hold, and where these end.
+
+    They are made after a member's training, so that the two need no memory at once.
+
+    Args:
+        past: What the fold's members are trained on.
+        scaling: That of the fold.
+        windows: Windows of the whole training slice.
+        fold: The fold.
+    """
+    ends = windows.ends[fold.test]
+    held = _span(ends, past.train.window)
+    return _scaled(windows.rows[held], scaling, bool(past.schema.symbols)), ends - held.start
+
+
+def put(said: FloatArray, found: Predictions, rows: IntArray | slice = slice(None)) -> None:
+    """Put forecasts, lower and upper ends into `said` (3, N, K), which holds NaN.
+
+    Args:
+        said: Where to.
+        found: What a model says.
+        rows: Which of its rows; all by default.
+    """
+    for place, values in zip(said, (found.point, found.lower, found.upper), strict=True):
+        if values is not None:
+            place[:] = values[rows]

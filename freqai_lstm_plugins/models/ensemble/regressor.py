@@ -28,7 +28,7 @@ from freqai_lstm_plugins.models.ensemble.out_of_fold import (
     OutOfFold,
     forecast_folds,
     no_evidence,
-    three,
+    put,
 )
 from freqai_lstm_plugins.models.ensemble.settings import (
     EnsembleConfig,
@@ -206,8 +206,11 @@ class EnsembleRegressor:
     def forecast_members(self, rows: FloatArray, has_window: BoolArray) -> FloatArray:
         """Return what each member says, lower and upper ends of intervals too: (3, N, K, M)."""
         fitted = self.require_fitted()
-        said = [three(model.predict_windows(rows, has_window)) for model in fitted.models]
-        return np.stack(said, axis=3)
+        shape = len(rows), len(fitted.schema.label_names), len(fitted.models)
+        said = np.full((3, *shape), np.nan)
+        for place, model in enumerate(fitted.models):
+            put(said[..., place], model.predict_windows(rows, has_window))
+        return said
 
     def combined(self, said: FloatArray, known: KnownLabels | None = None) -> EnsemblePredictions:
         """Make one forecast of what members say.
@@ -216,14 +219,17 @@ class EnsembleRegressor:
             said: As `forecast_members` gives it.
             known: Labels for weights that follow them; None keeps the weights to start from.
         """
-        fitted = self.require_fitted()
-        parts = [
-            self._of_target(weighed, said[:, :, k], k, known)
-            for k, weighed in enumerate(fitted.weighed)
-        ]
-        point, lower, upper, weights, spread = (
-            np.stack(values, axis=1) for values in zip(*parts, strict=True)
-        )
+        n_rows, n_labels, n_members = said.shape[1:]
+        point, spread = np.empty((2, n_rows, n_labels))
+        weights = np.empty((n_rows, n_labels, n_members))
+        lower, upper = np.full((2, n_rows, n_labels), np.nan)
+        for k, weighed in enumerate(self.require_fitted().weighed):
+            weights[:, k], ends = self._weights_of(weighed, said[:, :, k], k, known)
+            point[:, k], spread[:, k] = point_and_disagreement(said[0, :, k], weights[:, k])
+            if weighed.margin is not None:
+                low, high = (point[:, k], point[:, k]) if ends is None else ends
+                lower[:, k] = np.minimum(low - weighed.margin, point[:, k])
+                upper[:, k] = np.maximum(high + weighed.margin, point[:, k])
         has_interval = self.config.interval is not None
         return EnsemblePredictions(
             point,
@@ -343,8 +349,8 @@ class EnsembleRegressor:
         self, data: Prepared, on_epoch: OnEpoch | None
     ) -> tuple[list[OutOfFold], dict[str, str]]:
         config = self.config
-        if config.combine == "mean" and config.interval is None:
-            # Equal weights need no evidence.
+        if (config.combine == "mean" or len(self.members) == 1) and config.interval is None:
+            # Equal weights need no evidence, nor does the one of a single member.
             return [no_evidence(len(self.members))] * data.train.targets.shape[1], {}
         makers = {
             member.name: lambda number=number: self._make(number)
@@ -381,45 +387,52 @@ class EnsembleRegressor:
             raise TrainingError(
                 f"No member of the ensemble could be trained: {next(iter(failures.values()))}"
             )
+        if self.config.combine == "confident" and not any(map(self._is_adaptive, models)):
+            raise TrainingError(
+                f"No member whose interval changes from row to row could be trained, and "
+                f"'confident' chooses by these: {next(iter(failures.values()))}"
+            )
         return models
 
+    def _is_adaptive(self, number: int) -> bool:
+        return is_adaptive(self.members[number].kind, self.members[number].settings)
+
     def _weigh(self, label: str, found: OutOfFold, kept: list[int]) -> Weighed:
-        members = [self.members[number] for number in kept]
-        adaptive = [is_adaptive(member.kind, member.settings) for member in members]
-        names = [member.name for member in members]
+        adaptive = [self._is_adaptive(number) for number in kept]
+        names = [self.members[number].name for number in kept]
         return weigh(label, names, adaptive, found.of_members(kept), self.config)
 
-    def _of_target(
+    def _weights_of(
         self, weighed: Weighed, said: FloatArray, target: int, known: KnownLabels | None
-    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return point, ends, weights and disagreement of one target from (3, N, M)."""
-        forecasts = said[0]
-        ends = None
-        weights = np.tile(np.asarray(weighed.weights), (len(forecasts), 1))
+    ) -> tuple[FloatArray, tuple[FloatArray, FloatArray] | None]:
+        """Return the weights of one target, (M,) or (N, M), and the ends of the chosen intervals.
+
+        Args:
+            weighed: What the out-of-fold rows say of the target.
+            said: (3, N, M).
+            target: Its number.
+            known: As for `combined`.
+        """
+        start = np.asarray(weighed.weights)
         if weighed.widenings is not None:
-            weights, *ends = confident_weights(
-                said[0], said[1], said[2], weighed, self.config.max_width
+            forecasts, lower, upper = said
+            weights, low, high = confident_weights(
+                forecasts, lower, upper, weighed, self.config.max_width
             )
-        elif known is not None and weighed.follow is not None:
-            later = known.is_later & np.isfinite(forecasts).any(axis=1)
-            weights[later] = following_weights(
-                forecasts[later],
-                known.targets[later, target],
-                known.positions[later],
-                np.asarray(weighed.weights),
-                weighed.follow,
-                None if known.known_at is None else known.known_at[later],
-            )
-        point, spread = point_and_disagreement(forecasts, weights)
-        margin = np.nan if weighed.margin is None else weighed.margin
-        lower, upper = (point, point) if ends is None else ends
-        return (
-            point,
-            np.minimum(lower - margin, point),
-            np.maximum(upper + margin, point),
-            weights,
-            spread,
+            return weights, (low, high)
+        if known is None or weighed.follow is None:
+            return start, None
+        later = known.is_later & np.isfinite(said[0]).any(axis=1)
+        weights = np.tile(start, (len(later), 1))
+        weights[later] = following_weights(
+            said[0][later],
+            known.targets[later, target],
+            known.positions[later],
+            start,
+            weighed.follow,
+            None if known.known_at is None else known.known_at[later],
         )
+        return weights, None
 
 
 def _read_member(one: Mapping[str, Any], window: int, schema: Schema) -> Model:

@@ -147,7 +147,7 @@ def _member(name: str, given: Any) -> Member:
     if kind not in model_names():
         raise ConfigError(
             f"ensemble: member {name!r} is of the unknown kind {kind!r}: the kinds are "
-            f"{', '.join(model_names())}.{closest(kind, model_names())}"
+            f"{', '.join(model_names())}.{closest(kind.lower(), model_names())}"
         )
     return Member(name, kind, settings)
 

@@ -130,19 +130,11 @@ def weigh(
     found = found.part(np.asarray(np.isfinite(found.evidence.forecasts).all(axis=1)))
     learned, held = _halves(found, config)
     require_apart("the interval", learned.evidence.known_at, held.evidence.positions)
-    n_members, weighs = len(names), config.combine in ("stack", "dynamic", "best")
-    if weighs and not len(learned):
-        logger.warning(
-            "%s: too few rows to weigh members, so all count alike: %d windows would do.",
-            label,
-            wanted_rows(1, config.label_period),
-        )
-    is_learned = weighs and bool(len(learned))
-    weights, penalty = equal_weights(n_members), float("inf")
-    if is_learned:
+    weights, penalty = equal_weights(len(names)), float("inf")
+    if _can_learn(label, len(names), learned, config):
         weights, penalty = _learned(learned.evidence, config.combine)
     follow = None
-    if is_learned and config.combine == "dynamic":
+    if config.combine == "dynamic" and len(learned):
         follow = choose_follow(
             learned.evidence,
             weights,
@@ -173,6 +165,31 @@ def weigh(
         weighed = replace(weighed, margin=_margin(label, held, weighed, config))
     _log(label, names, weighed)
     return weighed
+
+
+def _can_learn(label: str, n_members: int, learned: OutOfFold, config: EnsembleConfig) -> bool:
+    """Tell whether weights are learned, and say so where they should be and cannot."""
+    if n_members == 1 or config.combine not in ("stack", "dynamic", "best"):
+        return False
+    # How far to draw weights is chosen on a fold after those that they are from.
+    needed = 1 if config.combine == "best" else 2
+    if config.folds < needed:
+        logger.warning(
+            "%s: folds = %d cannot tell how far to draw weights, so all members count alike. Set "
+            "folds to at least %d.",
+            label,
+            config.folds,
+            needed,
+        )
+        return False
+    if len(np.unique(learned.evidence.folds)) < needed:
+        logger.warning(
+            "%s: too few rows to weigh members, so all count alike: %d windows would do.",
+            label,
+            wanted_rows(needed, config.label_period),
+        )
+        return False
+    return True
 
 
 def _learned(evidence: Evidence, combine: str) -> tuple[FloatArray, float]:

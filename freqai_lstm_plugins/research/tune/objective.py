@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 import pandas as pd
 
-from freqai_lstm_plugins.errors import TrainingError
+from freqai_lstm_plugins.errors import FreqaiLSTMError, TrainingError, WorkersLostError
 from freqai_lstm_plugins.models.catalogue import depends_on_seed
 from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, is_done, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
@@ -168,6 +168,7 @@ def evaluate(
 
     Raises:
         StoppedError: Who looks on ended it.
+        WorkersLostError: Nobody does jobs any more.
         TrainingError: A job failed, or nothing can be judged.
     """
     jobs = _jobs(task, settings, seeds)
@@ -290,7 +291,11 @@ def _do(task: Task, jobs: list[Job], runner: Runner) -> None:
     ended: Iterable[Done] = (run_job(job, out, task.shared) for job in jobs)
     # In this process it ends with the first failure, which decides.
     if runner.at_once != 1:
-        ended = run_jobs(jobs, out, workers=runner.workers, dask=runner.dask)
+        try:
+            ended = run_jobs(jobs, out, workers=runner.workers, dask=runner.dask)
+        # A training that fails is told, so what is raised is about those who do them.
+        except FreqaiLSTMError as error:
+            raise WorkersLostError(str(error)) from error
     for done in ended:
         _require_success(done)
 

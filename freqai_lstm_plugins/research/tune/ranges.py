@@ -50,6 +50,8 @@ REFUSED = {
     "device": "it changes no result: set it under models of the experiment",
 }
 KEYS = ("min", "max", "step", "log", "choices", "value")
+# Beyond it floating point has no step of 1.
+LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,11 @@ def load_ranges(path: Path | None, kind: str, model: str | None = None) -> Range
     """
     source = "The built-in ranges" if path is None else str(path)
     try:
-        values = json.loads((path or BUILTIN).read_text(encoding="utf-8-sig"))
+        text = (path or BUILTIN).read_text(encoding="utf-8-sig")
+        values = json.loads(text, object_pairs_hook=_once)
     except OSError as error:
         raise ConfigError(f"The ranges {path} cannot be read ({error.strerror}).") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{source} is no valid JSON: {error}.") from error
     models = values.get(SECTION, values) if isinstance(values, dict) else values
     if not isinstance(models, dict):
@@ -113,6 +116,16 @@ def load_ranges(path: Path | None, kind: str, model: str | None = None) -> Range
             f"{closest(kind, models)}"
         )
     return parse_ranges(models[name], kind, f"{source}: {name}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice, of which JSON's readers would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return found
 
 
 def write_ranges(path: Path) -> None:
@@ -268,8 +281,11 @@ def _end(value: Mapping[str, Any], key: str, is_whole: bool, where: str) -> floa
 
 def _number(value: Any, is_whole: bool, where: str) -> float:
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value):
+    # An integer may be too large for isfinite.
+    if not is_number or not abs(value) < math.inf:
         raise ConfigError(f"{where} must be a number, not {value!r}.")
+    if abs(value) > LARGEST:
+        raise ConfigError(f"{where} must be at most {LARGEST:,}, not {value!r:.60}.")
     if not is_whole:
         return float(value)
     if value != int(value):
@@ -288,6 +304,10 @@ def _step(
     if log:
         raise ConfigError(f"{where} has a step and log: leave one of them out.")
     steps = (high - low) / step
+    if steps > LARGEST:
+        raise ConfigError(
+            f"{where}.step = {step:g} makes more values than can be told: leave it out."
+        )
     if abs(steps - round(steps)) > 1e-9 * max(steps, 1) or steps < 0.5:
         below = low + math.floor(steps) * step
         raise ConfigError(

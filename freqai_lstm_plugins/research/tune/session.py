@@ -99,7 +99,8 @@ def open_session(asked: Asked, *, may_create: bool = True, cut: Cut | None = Non
         raise DataError(f"{asked.out} cannot be written: {error.strerror}.") from error
     # What is wrong with ranges is said before anything is made.
     given = load_ranges(asked.ranges, kind, model) if asked.ranges else None
-    storage, name = open_storage(asked.storage or default_url(asked.out)), asked.study or model
+    name = asked.study or model
+    storage = open_storage(default_url(asked.out) if asked.storage is None else asked.storage)
     study = find_study(storage, name)
     if study is None and not may_create:
         raise ConfigError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 import os
 import random
@@ -19,7 +20,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
+from freqai_lstm_plugins.errors import (
+    ConfigError,
+    DataError,
+    FreqaiLSTMError,
+    MissingExtraError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,9 +80,10 @@ def shown(url: str) -> str:
 
     try:
         return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         # What cannot be read may still hold a password.
-        return url.split(":", 1)[0] + ":..."
+        scheme, colon, _ = url.partition(":")
+        return f"{scheme}:..." if colon else repr(url)
 
 
 def open_storage(url: str) -> Any:
@@ -96,20 +103,48 @@ def open_storage(url: str) -> Any:
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     try:
+        _require_lasting(url)
         return _open_database(url)
-    except (ArgumentError, NoSuchModuleError) as error:
+    # A port that is no number is a ValueError.
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        if isinstance(error, FreqaiLSTMError):
+            raise
         raise ConfigError(
             f"--storage {shown(url)} is no database address: write sqlite:///out/study.db or "
             f"postgresql+psycopg://USER@HOST/DB."
         ) from error
     except ImportError as error:
-        raise MissingExtraError("psycopg", "tune-server", "A study in PostgreSQL") from error
+        raise _lacks_driver(url, error) from error
     except SQLAlchemyError as error:
         raise _unreachable(url, error) from error
     # Where the tables are there, but are not ours to write, Optuna hides why behind its own.
     except load_optuna().exceptions.StorageInternalError as error:
         cause = error.__cause__
         raise _unreachable(url, cause if isinstance(cause, Exception) else error) from error
+
+
+def _require_lasting(url: str) -> None:
+    from sqlalchemy.engine import make_url
+
+    address = make_url(url)
+    if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
+        raise ConfigError(
+            f"--storage {shown(url)} names no file, so nothing would be kept: write "
+            f"sqlite:///out/study.db."
+        )
+
+
+def _lacks_driver(url: str, error: ImportError) -> FreqaiLSTMError:
+    from sqlalchemy.engine import make_url
+
+    if make_url(url).drivername == "postgresql+psycopg":
+        return MissingExtraError("psycopg", "tune-server", "A study in PostgreSQL")
+    # Optuna hides the module's name behind its own message.
+    missing = getattr(error.__cause__ or error, "name", None) or "its driver"
+    return ConfigError(
+        f"--storage {shown(url)} needs {missing}, which is not installed: install it, or write "
+        f"postgresql+psycopg://USER@HOST/DB."
+    )
 
 
 def _open_database(url: str) -> Any:
@@ -170,9 +205,22 @@ def _open_journal(path: Path) -> Any:
         lock = JournalFileSymlinkLock(str(path))
         with quiet():
             _set_cut_tail_aside(path, lock)
+            _require_journal(path)
             return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    except (OSError, ValueError) as error:
-        raise DataError(f"The journal {path} cannot be opened ({error}).") from error
+    except OSError as error:
+        raise DataError(f"The journal {path} cannot be opened ({error.strerror}).") from error
+    # What a line lacks that Optuna wrote none of.
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no journal of Optuna's: name another file.") from error
+
+
+def _require_journal(path: Path) -> None:
+    """Refuse a file of something else, whose last line Optuna would take for one half-written."""
+    if path.is_file():
+        with path.open("rb") as stream:
+            first = stream.readline()
+        if first:
+            json.loads(first)["op_code"]
 
 
 def _set_cut_tail_aside(path: Path, lock: Any) -> None:

@@ -17,6 +17,7 @@ from freqai_lstm_plugins.errors import (
     FreqaiLSTMError,
     StoppedError,
     TrainingError,
+    WorkersLostError,
 )
 from freqai_lstm_plugins.research.started import differences
 from freqai_lstm_plugins.research.tune.objective import Runner, Task, evaluate
@@ -55,6 +56,10 @@ OnTrial = Callable[[Any], None]
 
 class _WithdrawnError(Exception):
     """There are enough trials without this one."""
+
+
+class _FailedError(Exception):
+    """A trial failed, and bears the reason."""
 
 
 def find_study(storage: Any, name: str) -> Any | None:
@@ -131,6 +136,7 @@ def run_trials(
         ConfigError: The pruner cannot compare what is tried, or cannot see it.
         DataError: The storage stopped answering.
         TrainingError: The first five trials all failed.
+        WorkersLostError: Nobody does trainings any more; the trial that ran is queued again.
         KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
     """
     require_watchable(search, ranges, runner)
@@ -190,8 +196,8 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
         if search.sampler == "grid" and _is_exhausted(study, worker):
             return True
         try:
-            study.optimize(worker, n_trials=1, catch=(FreqaiLSTMError, _WithdrawnError))
-        except KeyboardInterrupt:
+            study.optimize(worker, n_trials=1, catch=(_FailedError, _WithdrawnError))
+        except (KeyboardInterrupt, WorkersLostError):
             worker.give_back()
             raise
         except (load_optuna().exceptions.UpdateFinishedTrialError, ValueError):
@@ -268,9 +274,11 @@ class _Worker:
             )
         except StoppedError:
             raise load_optuna().TrialPruned from None
+        except WorkersLostError:
+            raise
         except FreqaiLSTMError as error:
             trial.set_user_attr(REASON, str(error))
-            raise
+            raise _FailedError from error
         # What a trial takes is no silence of the storage.
         self.seconds = max(self.seconds, worth.seconds)
         trial.set_user_attr("seconds", worth.seconds)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from freqtrade.exceptions import OperationalException
 
+from tests.freqai.host import MODELS
 from tests.freqai.panel.walk import (
     PAIRS,
     PANEL,
@@ -245,6 +246,21 @@ def test_one_net_answers_in_every_way(tmp_path, market, kind):
         if kind == "intervals":
             assert (found["&-return_lower"] <= found["&-return"]).all()
             assert (found["&-return"] <= found["&-return_upper"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", sorted({path.stem for path in MODELS.glob("Lea*.py")} - {"LeaEnsembleRegressor"})
+)
+@pytest.mark.parametrize("panel", [{}, {"symbol_embedding": 2, "balance": "pairs"}])
+def test_every_net_of_the_package_serves_all_pairs(tmp_path, market, name, panel):
+    strategy = ClassStrategy if name.endswith("Classifier") else SmallStrategy
+    days = {pair: frame.iloc[: FIRST + PER_DAY] for pair, frame in market.items()}
+    shape = {"freqai__model_training_parameters__model_kwargs": {"hidden_dim": 8, "n_layer": 1}}
+    changes = {"freqaimodel": name, PANEL: panel, **shape}
+    predicted, _ = backtest_pairs(tmp_path, days, strategy, **changes)
+    for pair in PAIRS:
+        assert predicted[pair]["do_predict"].iloc[FIRST:].all()
 
 
 def test_a_later_candle_of_one_pair_changes_no_earlier_forecast_and_no_earlier_weight(

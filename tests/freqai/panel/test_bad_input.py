@@ -10,12 +10,23 @@ from freqtrade.exceptions import OperationalException
 
 from freqai_lstm_plugins.errors import StoppedError
 from freqai_lstm_plugins.freqai.panel import joining
-from tests.freqai.host import PAIR, make_frame, make_model, train_all
+from tests.freqai.host import (
+    OTHER,
+    PAIR,
+    WINDOW,
+    make_frame,
+    make_model,
+    predict,
+    train,
+    train_all,
+    turned_over,
+)
 from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market
 from tests.freqai.walk import PER_DAY
 
 ADA, BTC, ETH = PAIRS
 FIRST = 2 * PER_DAY
+SPLIT = "freqai__data_split_parameters"
 
 NET = """
 from torch import nn
@@ -71,6 +82,42 @@ def test_a_share_of_training_rows_is_refused_at_the_start(tmp_path):
     key = "freqai__data_split_parameters__train_size"
     with pytest.raises(OperationalException, match="train_size would be without effect"):
         make_model(tmp_path, **{PANEL: {}, key: 0.5})
+
+
+@pytest.mark.parametrize("value", ["half", -0.1, 1.5, True])
+def test_a_wrong_share_of_test_rows_is_refused_at_the_start(tmp_path, value):
+    with pytest.raises(OperationalException, match=f"test_size must be a fraction.*{value!r}"):
+        make_model(tmp_path, **{PANEL: {}, SPLIT: {"test_size": value}})
+
+
+@pytest.mark.parametrize("split", [{}, {"test_size": None}, {"test_size": 0}, {"test_size": 50}])
+def test_the_share_of_test_rows_means_what_it_means_for_a_net_a_pair(tmp_path, split):
+    frame, counts = make_frame(300), []
+    for panel in (None, {}):
+        model = make_model(tmp_path / str(panel), **{PANEL: panel, SPLIT: dict(split)})
+        trained, _ = train(model, frame) if panel is None else train_all(model, {PAIR: frame})
+        counts.append([trained.history_.n_train_windows, trained.history_.n_valid_windows])
+    # Half a row is rounded in other ways.
+    assert counts[1] == pytest.approx(counts[0], abs=1)
+    assert (counts[0][1] == 0) is (split.get("test_size") == 0)
+
+
+def test_a_pair_of_few_candles_is_trained_on_beside_one_of_many(tmp_path):
+    model, frame = make_model(tmp_path, **{PANEL: {}}), make_frame(900)
+    young = turned_over(frame.tail(200)).reset_index(drop=True)
+    trained, _ = train_all(model, {OTHER: frame, PAIR: young})
+    assert trained.companion[0]["panel"]["pairs"] == [PAIR, OTHER]
+    _, do_predict = predict(model, young)
+    assert do_predict.tolist() == [0] * (WINDOW - 1) + [1] * (200 - WINDOW + 1)
+
+
+def test_learning_on_with_other_pairs_starts_afresh_where_the_net_is_told_them(tmp_path, caplog):
+    changes = {PANEL: {"symbol_embedding": 2}, "freqai__continual_learning": True}
+    model, frame = make_model(tmp_path, **changes), make_frame(300)
+    for stamp, other in enumerate((OTHER, OTHER, "NEW/USDT"), start=1):
+        assert "starts afresh" not in caplog.text
+        train_all(model, {PAIR: frame, other: turned_over(frame)}, stamp)
+    assert "continual learning starts afresh. The model was trained on 2 pairs" in caplog.text
 
 
 @pytest.mark.parametrize("late", [30, 300])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from freqai_lstm_plugins.errors import StoppedError
+from tests.freqai.host import make_frame, make_model, train
 from tests.freqai.panel.bot import PanelRun
 from tests.freqai.panel.walk import PAIRS, PANEL, make_market
 
@@ -86,6 +89,11 @@ def test_a_pair_that_leaves_is_not_trained_on_and_dropped_one_training_later(tmp
             assert facts(bot, BTC)["pairs"] == [BTC, ETH]
             assert (ADA in bot.model.dd.model_dictionary) is is_there
         bot.wait(lambda: ADA not in bot.model.train_queue)
+        entries = bot.model.dd.pair_dict
+    # Three trainings; purge_old_models is 2.
+    assert len(list(tmp_path.glob("models/test/sub-train-panel_*"))) == 2
+    assert all(Path(entries[pair]["data_path"]).is_dir() for pair in (BTC, ETH))
+    assert not entries[ADA]["model_filename"]
 
 
 @pytest.mark.parametrize("what", ["no candles", "all NaN", "a constant label"])
@@ -170,6 +178,79 @@ def test_continual_learning_goes_on_with_other_pairs_and_says_so(tmp_path, marke
         assert facts(bot, BTC)["pairs"] == list(PAIRS)
     assert "The net of all pairs is now trained with ETH/USDT." in caplog.text
     assert "starts afresh" not in caplog.text
+
+
+def test_statistics_of_live_predictions_are_each_pairs_own(tmp_path, market):
+    changes = {"freqai__fit_live_predictions_candles": 20}
+    with PanelRun(tmp_path, market, pairs=(BTC, ETH), **changes) as bot:
+        bot.candle(2, BTC)
+        bot.wait(lambda: bot.served(BTC, ETH))
+        means = {}
+        for pair in (BTC, ETH):
+            found = [bot.candle(ago, pair) for ago in (2, 1, 0)][-1]
+            means[pair] = found["&-return_mean"].iloc[-1]
+            assert means[pair] == pytest.approx(found["&-return"].iloc[-21:-1].mean())
+        assert means[BTC] != means[ETH]
+
+
+def test_the_cut_counts_the_candles_that_are_trained_on(tmp_path, market, monkeypatch):
+    changes = {"freqai__feature_parameters__buffer_train_data_candles": 10}
+    with PanelRun(tmp_path, market, pairs=(BTC,), **changes) as bot:
+        cut, prepare, seen = bot.model._cut, bot.model.prepare_slice, []
+
+        def count(dates):
+            seen.append(dates[BTC].iloc[0])
+            return cut(dates)
+
+        def look(frame, *given):
+            seen.append(frame["date"].iloc[0])
+            return prepare(frame, *given)
+
+        monkeypatch.setattr(bot.model, "_cut", count)
+        monkeypatch.setattr(bot.model, "prepare_slice", look)
+        bot.candle(1, BTC)
+        bot.wait(lambda: bot.served(BTC))
+    counted, trained_on = seen
+    assert counted == trained_on
+
+
+def test_a_bot_that_has_just_started_learns_on_from_the_net_on_disk(
+    tmp_path, market, caplog, monkeypatch
+):
+    changes = {"pairs": (ADA, BTC), "freqai__continual_learning": True}
+    with PanelRun(tmp_path, market, **changes) as bot:
+        bot.candle(1, BTC)
+        bot.wait(lambda: bot.served(ADA, BTC))
+    with PanelRun(tmp_path, market, **changes) as bot:
+        formers = []
+
+        def look(*given):
+            formers.append(bot.model.former)
+            raise StoppedError("seen")
+
+        monkeypatch.setattr(bot.model, "train_panel", look)
+        for entry in bot.model.dd.pair_dict.values():
+            entry["trained_timestamp"] -= 7 * 3600
+        with pytest.raises(StoppedError):
+            bot.model.train_now(BTC, bot.strategy)
+        assert formers[0].companion[0]["panel"]["pairs"] == [ADA, BTC]
+
+
+def test_all_pairs_change_to_a_new_net_in_one_step(tmp_path):
+    class Untouched(dict):
+        """What the trading loop reads meanwhile."""
+
+        def __setitem__(self, *given):
+            pytest.fail("changed pair by pair")
+
+        update = pop = __setitem__
+
+    model, frame = make_model(tmp_path, **{PANEL: {}}), make_frame(300)
+    former, _ = train(model, frame, 1)
+    seen = model.dd.model_dictionary = Untouched(model.dd.model_dictionary)
+    trained, _ = train(model, frame.iloc[40:], 2)
+    assert {found.fitted for found in seen.values()} == {former.fitted}
+    assert {found.fitted for found in model.dd.model_dictionary.values()} == {trained.fitted}
 
 
 def test_pair_dictionary_names_one_training_for_all(tmp_path, market):

@@ -18,8 +18,11 @@ from freqai_lstm_plugins.errors import (
     StoppedError,
     TrainingError,
 )
+from freqai_lstm_plugins.models.catalogue import NAIVE
+from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor, KnownLabels
 from freqai_lstm_plugins.models.ensemble.settings import with_defaults
+from freqai_lstm_plugins.models.naive import NaiveZero
 from freqai_lstm_plugins.models.registry import (
     depends_on_seed,
     new_model,
@@ -115,10 +118,30 @@ def test_a_slice_too_short_weighs_all_alike_and_says_how_many_rows_would_do(capl
     data = prepared(40, n_valid=6)
     model = ensemble({"memory": MEMORY, "ridge": {}}, combine=combine).fit_windows(data)
     assert weights_of(model) == {"memory": 0.5, "ridge": 0.5}
-    assert "y0: too few rows to weigh members, so all count alike: 46 windows would do" in (
+    assert "y0: too few rows to weigh members, so all count alike: 86 windows would do" in (
         caplog.text
     )
     assert np.isfinite(predicted(model, data).point[W:]).all()
+
+
+def test_so_many_windows_as_the_log_says_would_do(caplog):
+    model = ensemble({"memory": MEMORY, "ridge": {}})
+    model.fit_windows(prepared(86 + W - 1 + PERIOD, n_valid=6))
+    assert "too few rows to weigh" not in caplog.text
+    assert weights_of(model)["memory"] < 0.4
+
+
+def test_one_fold_cannot_weigh_and_the_log_says_so(data, caplog):
+    model = ensemble({"memory": MEMORY, "ridge": {}}, folds=1).fit_windows(data)
+    assert weights_of(model) == {"memory": 0.5, "ridge": 0.5}
+    assert "y0: folds = 1 cannot tell how far to draw weights" in caplog.text
+    caplog.clear()
+    # One fold is enough to see which is better, and whether to follow.
+    best = ensemble({"memory": MEMORY, "ridge": {}}, folds=1, combine="best").fit_windows(data)
+    assert weights_of(best)["ridge"] == 1
+    assert "folds = 1" not in caplog.text
+    follower = ensemble({"memory": MEMORY, "ridge": {}}, folds=1, combine="dynamic")
+    assert follower.fit_windows(data).require_fitted().weighed[0].follow is not None
 
 
 def test_the_same_seed_gives_the_same_ensemble_and_another_one_another(data):
@@ -151,6 +174,37 @@ def test_without_any_member_the_training_fails_and_the_former_model_stays(data):
     with pytest.raises(TrainingError, match=r"No member of the ensemble could be trained: .*lag 4"):
         model.fit_windows(data)
     assert model.fitted is former
+
+
+class Silent(NaiveZero):
+    """Trains, and then has nothing to say."""
+
+    def predict_windows(self, rows, has_window):
+        return Predictions(np.full((len(rows), 1), np.nan))
+
+
+def test_a_member_that_never_has_a_forecast_is_left_out(data, monkeypatch, caplog):
+    """Catches one row of nothing that takes the others' evidence with it."""
+    monkeypatch.setitem(NAIVE, "naive_zero", Silent)
+    model = ensemble({"memory": MEMORY, "ridge": {}, "naive_zero": {}}).fit_windows(data)
+    assert list(weights_of(model)) == ["memory", "ridge"]
+    assert weights_of(model)["memory"] < 0.4
+    assert "Member naive_zero is left out, it fails in the fold from candle" in caplog.text
+    assert "it has no forecast of any of" in model.require_fitted().failures["naive_zero"]
+
+
+def test_confident_without_a_member_left_to_choose_fails(data):
+    members = {
+        "lightgbm": {**SURE["lightgbm"], "lags": [W]},
+        "xgboost": {**SURE["xgboost"], "lags": [W]},
+        "ridge": {},
+    }
+    with pytest.raises(TrainingError, match=r"whose interval changes .* could be trained.*lag 4"):
+        ensemble(members, combine="confident").fit_windows(data)
+    members["xgboost"] = SURE["xgboost"]
+    model = ensemble(members, combine="confident").fit_windows(data)
+    found = predicted(model, data)
+    np.testing.assert_array_equal(found.point[W:], found.members[W:, :, 0])
 
 
 def test_a_stop_ends_the_training_and_is_no_failure_of_a_member(data):
@@ -189,7 +243,9 @@ def test_constant_and_collinear_members_and_a_constant_label_give_finite_weights
     assert np.isfinite(predicted(model, data).point[W:]).all()
 
 
-def test_one_member_is_that_member_and_the_log_says_so(data, caplog):
+def test_one_member_is_that_member_and_the_log_says_so(data, caplog, monkeypatch):
+    module = "freqai_lstm_plugins.models.ensemble.regressor.forecast_folds"
+    monkeypatch.setattr(module, lambda *_: pytest.fail("folds were forecast"))
     with caplog.at_level(logging.INFO):
         model = ensemble({"ridge": {}}).fit_windows(data)
     assert "has one member, so it is that member" in caplog.text

@@ -60,13 +60,13 @@ class Outcome:
         return self.lower <= 1e-12 and self.upper >= -1e-12
 
 
-def search_noise(place: Path, model: str, seed: int) -> Outcome:
+def search_noise(place: Path, model: str, seed: int, n_trials: int = N_TRIALS) -> Outcome:
     """Search, choose and open the holdout on the random walks of a seed."""
     folder = write_candles(place / f"data{seed}", "ABC", n=500, seed=seed)
     session = search(
         folder,
         place / f"out{seed}",
-        N_TRIALS,
+        n_trials,
         model=model,
         ranges=LUCKY,
         changes={"models": {model: SETTINGS[model]}, "seeds": [1], "portfolio": {"k": 1}},

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.errors import ConfigError, DataError
+from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
 from freqai_lstm_plugins.models.registry import load_model
 from freqai_lstm_plugins.research.store import read_entry
+from freqai_lstm_plugins.research.tune import holdout as holdout_module
+from freqai_lstm_plugins.research.tune import luck as luck_module
 from freqai_lstm_plugins.research.tune.choice import (
     Candidate,
+    _best,
     choose,
     choose_cheapest,
     new_seeds,
@@ -24,12 +29,14 @@ from freqai_lstm_plugins.research.tune.luck import ask_luck
 from freqai_lstm_plugins.research.tune.objective import Runner, Worth, with_settings
 from freqai_lstm_plugins.research.tune.page import plot_sections, write_page
 from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
-from freqai_lstm_plugins.research.tune.study import completed, finished
+from freqai_lstm_plugins.research.tune.session import _cut, open_session
+from freqai_lstm_plugins.research.tune.storage import DEFAULT_TRIAL
+from freqai_lstm_plugins.research.tune.study import BELONGS, SETTINGS, completed, finished
 from freqai_lstm_plugins.research.tune.summary import say, to_json
 
-from .studies import N, experiment, search, write_candles
+from .studies import N, asked, experiment, search, write_candles
 
-pytest.importorskip("optuna")
+optuna = pytest.importorskip("optuna")
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly", "jinja2"):
     pytest.importorskip(needed)
 
@@ -78,7 +85,7 @@ def test_new_seeds_are_none_of_the_old():
 
 def test_the_best_and_the_defaults_are_trained_from_new_seeds(folder, tmp_path):
     ranges = {"lightgbm": {"subsample": {"min": 0.3, "max": 0.9}}}
-    session = search(folder, tmp_path, 7, ranges=ranges)
+    session = search(folder, tmp_path, 7, ranges=ranges, changes={"seeds": [1]})
     found = choose(session, RUNNER)
     assert len(found.candidates) in (5, 6)
     assert any(one.is_default for one in found.candidates)
@@ -86,6 +93,15 @@ def test_the_best_and_the_defaults_are_trained_from_new_seeds(folder, tmp_path):
     for one in found.candidates:
         # The defaults take all rows, and depend on no seed.
         assert (one.first == one.worth.score) == one.is_default
+
+
+def test_the_defaults_are_chosen_from_however_badly_they_did():
+    study = optuna.create_study(direction="maximize")
+    for number in range(8):
+        # Trial 6 drew what trial 7 drew.
+        attributes = {SETTINGS: {"n": 7 if number == 6 else number}, DEFAULT_TRIAL: number == 0}
+        study.add_trial(optuna.create_trial(value=number, user_attrs=attributes))
+    assert [one.number for one in _best(study)] == [7, 5, 4, 3, 2, 0]
 
 
 def test_the_holdout_is_the_end_of_the_data(done, folder):
@@ -144,13 +160,14 @@ def test_the_opening_is_written_into_the_study(done, chosen, opened):
     assert len(open_holdout(done, chosen, RUNNER).openings) == 1
 
 
-def test_a_second_opening_after_more_trials_is_told(folder, tmp_path):
-    lines = []
-    for n_trials in (2, 3):
-        session = search(folder, tmp_path, n_trials)
-        choice = choose(session, RUNNER)
-        lines = say(choice, open_holdout(session, choice, RUNNER), None)
-    assert "The holdout was opened twice, so its figures have chosen too." in lines
+def test_a_second_opening_after_more_trials_is_told(done, chosen, opened, folder, tmp_path):
+    told = "The holdout was opened twice, so its figures have chosen too."
+    assert told not in say(chosen, opened, None)
+    shutil.copytree(done.asked.out, tmp_path, dirs_exist_ok=True)
+    session = search(folder, tmp_path, 5)
+    again = open_holdout(session, chosen, RUNNER)
+    assert [one["n_trials"] for one in again.openings] == [4, 5]
+    assert told in say(chosen, again, None)
 
 
 def test_luck_counts_all_trials(done, chosen):
@@ -158,6 +175,55 @@ def test_luck_counts_all_trials(done, chosen):
     assert luck.n_tried == len(finished(done.study))
     assert 0 <= luck.deflated_sharpe <= 1
     assert 0 <= luck.overfitting <= 1
+
+
+def test_trials_without_a_score_deflate_the_winners_sharpe_too(done, chosen, monkeypatch):
+    monkeypatch.setattr(luck_module, "_overfitting", lambda _: math.nan)
+    before = ask_luck(done, chosen, RUNNER).deflated_sharpe
+    monkeypatch.setattr(luck_module, "finished", lambda _: range(400))
+    luck = ask_luck(done, chosen, RUNNER)
+    assert luck.n_tried == 400
+    assert luck.deflated_sharpe < before
+
+
+def test_overfitting_is_how_often_the_best_of_a_half_disappoints_in_the_other():
+    noise = np.random.default_rng(0).normal(size=(32, 8))
+    # One that is always far above the others is the best of every half.
+    skilled = noise.copy()
+    skilled[:, 2] += 5.0
+    assert luck_module._overfitting(pd.DataFrame(skilled)) == 0.0
+    # What is good in four bars, and bad in all others, is always the wrong choice.
+    swings = np.repeat(9.0 * np.eye(8) - 9.0 / 7 * (1 - np.eye(8)), 4, axis=0)
+    assert luck_module._overfitting(pd.DataFrame(swings + noise)) > 0.9
+    # Two that never differ are one, of which nobody is chosen.
+    assert math.isnan(luck_module._overfitting(pd.DataFrame(noise[:, [0, 0]])))
+
+
+def test_the_opening_is_written_down_before_anything_is_computed(
+    done, chosen, monkeypatch, tmp_path
+):
+    noted = []
+
+    def fail(*_):
+        noted.extend(session.study.user_attrs[OPENINGS])
+        raise TrainingError("no training ended")
+
+    shutil.copytree(done.asked.out, tmp_path, dirs_exist_ok=True)
+    session = open_session(replace(done.asked, out=tmp_path))
+    before = len(session.study.user_attrs.get(OPENINGS, []))
+    monkeypatch.setattr(holdout_module, "compare_rivals", fail)
+    other = replace(chosen, winner=replace(chosen.winner, settings={"num_leaves": 3}))
+    with pytest.raises(TrainingError, match="no training ended"):
+        open_holdout(session, other, RUNNER)
+    assert len(noted) == before + 1
+
+
+def test_the_holdout_begins_where_it_did_when_the_data_have_grown(done, tmp_path):
+    grown = write_candles(tmp_path / "data", n=N + 60)
+    wanted = replace(done.asked, experiment=experiment(grown))
+    kept, share = _cut(wanted, done.study.user_attrs[BELONGS], done.ranges, None)
+    assert (kept, share) == (done.cut, 0.2)
+    assert _cut(wanted, None, done.ranges, None)[0].n_bars == done.cut.n_bars + 12
 
 
 def test_everything_found_is_plain_data(done, chosen, opened):
@@ -168,10 +234,6 @@ def test_everything_found_is_plain_data(done, chosen, opened):
 
 
 def test_trials_without_a_score_are_nothing_to_choose_from(folder, tmp_path):
-    from freqai_lstm_plugins.research.tune.session import open_session
-
-    from .studies import asked
-
     with pytest.raises(DataError, match="No trial of the study has a score"):
         choose(open_session(asked(folder, tmp_path)), RUNNER)
 
@@ -247,22 +309,24 @@ def pairs(tmp_path_factory):
     return place
 
 
-def tuned_net(pairs, out, **changes):
+@pytest.fixture(scope="module")
+def tuned_net(pairs, tmp_path_factory):
     net = {"lstm": {"hidden_dim": 4, "max_epochs": 1, "num_layers": 1}}
     ranges = {"lstm": {"dropout": {"min": 0.0, "max": 0.2}, "window": {"choices": [5, 6]}}}
-    changes = {"models": net, "seeds": [1], "split": {"folds": 1, "test_bars": 60}, **changes}
+    changes = {"models": net, "seeds": [1], "split": {"folds": 1, "test_bars": 60}}
+    out = tmp_path_factory.mktemp("net")
     session = search(pairs, out, 2, model="lstm", ranges=ranges, changes=changes)
     return session, choose(session, RUNNER)
 
 
-def test_the_config_is_one_that_freqtrade_accepts(pairs, tmp_path):
+def test_the_config_is_one_that_freqtrade_accepts(tuned_net, tmp_path):
     pytest.importorskip("freqtrade")
     from freqtrade.configuration.config_validation import validate_config_schema
     from freqtrade.enums import RunMode
 
     from freqai_lstm_plugins.freqai.settings import read_settings
 
-    session, choice = tuned_net(pairs, tmp_path / "out")
+    session, choice = tuned_net
     path = tmp_path / "user_data" / "config_tuned.json"
     write_config(session, choice, path)
     config = json.loads(path.read_text())
@@ -330,12 +394,13 @@ def test_what_freqtrades_trees_cannot_do_is_not_left_out_of_a_config(pairs, tmp_
         freqai_config(session, choice)
 
 
-def test_other_settings_have_another_identifier(pairs, tmp_path):
-    session, choice = tuned_net(pairs, tmp_path)
+def test_other_settings_have_another_identifier(tuned_net):
+    session, choice = tuned_net
     identifiers = {freqai_config(session, choice)["freqai"]["identifier"] for _ in range(2)}
     assert len(identifiers) == 1
-    choice.winner.settings["dropout"] += 0.01
-    identifiers.add(freqai_config(session, choice)["freqai"]["identifier"])
+    settings = {**choice.winner.settings, "dropout": choice.winner.settings["dropout"] + 0.01}
+    other = replace(choice, winner=replace(choice.winner, settings=settings))
+    identifiers.add(freqai_config(session, other)["freqai"]["identifier"])
     assert len(identifiers) == 2
 
 

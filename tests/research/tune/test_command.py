@@ -12,6 +12,7 @@ import time
 import pytest
 
 from freqai_lstm_plugins.cli import main
+from freqai_lstm_plugins.research import jobs as jobs_module
 
 from .studies import COMMAND, call, documented, write_place
 
@@ -25,19 +26,34 @@ def place(tmp_path_factory):
     return write_place(tmp_path_factory.mktemp("place"))
 
 
-def test_the_commands_of_the_page_work_one_after_the_other(place):
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a command in this process, where everything is imported already."""
+
+    def run(words, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["freqai-lstm", *words])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        said = capsys.readouterr()
+        return caught.value.code or 0, said.out, said.err
+
+    return run
+
+
+def test_the_commands_of_the_page_work_one_after_the_other(place, run):
     searching, choosing = (
         next(one for one in documented() if flag in one) for flag in ("--trials", "--holdout")
     )
     # As the page has it, with fewer trials: these are not to take hours.
     fewer = ["2" if word == "30" else word for word in searching]
-    found = call(*fewer, cwd=place)
-    assert found.returncode == 0, found.stderr
-    assert "Best in the search: trial" in found.stdout
+    code, out, err = run(fewer, place)
+    assert code == 0, err
+    assert "Best in the search: trial" in out
     assert (place / "out" / "tune" / "study.db").is_file()
-    found = call(*choosing, cwd=place)
-    assert found.returncode == 0, found.stderr
-    assert "On the holdout, tuned against defaults" in found.stdout
+    code, out, err = run(choosing, place)
+    assert code == 0, err
+    assert "On the holdout, tuned against defaults" in out
     config = json.loads((place / "user_data" / "config_tuned.json").read_text())
     assert config["freqaimodel"] == "LeaLSTMRegressor"
     assert json.loads((place / "out" / "tune" / "lstm.json").read_text())["model"] == "lstm"
@@ -55,9 +71,9 @@ def test_the_command_of_the_page_that_searches_in_each_fold_works(place, tmp_pat
     assert (tmp_path / "nested" / "outer" / "report" / "report.html").is_file()
 
 
-def test_ranges_to_start_from_are_written(tmp_path):
-    found = call("tune", "--init", cwd=tmp_path)
-    assert found.returncode == 0, found.stderr
+def test_ranges_to_start_from_are_written(tmp_path, run):
+    code, _, err = run(["tune", "--init"], tmp_path)
+    assert code == 0, err
     assert "lstm" in json.loads((tmp_path / "ranges.json").read_text())
 
 
@@ -69,6 +85,11 @@ def test_ranges_to_start_from_are_written(tmp_path):
         (["hourly.toml", "--model", "lstm", "--objective", "luck"], "'luck' is none of rank_ic"),
         (["hourly.toml", "--model", "lstm", "--sampler", "best"], "'best' is none of tpe"),
         (["hourly.toml", "--model", "lstm", "--storage", "x"], "no database address"),
+        (["hourly.toml", "--model", "lstm", "--storage", ""], "no database address"),
+        (["hourly.toml", "--model", "lstm", "--ranges", "candles"], "cannot be read (Is a dir"),
+        (["hourly.toml", "--model", "lstm", "--out", "hourly.toml"], "cannot be written: File ex"),
+        (["hourly.toml", "--model", "lstm", "--out", "o", "--holdout-share", "nan"], "not nan"),
+        (["hourly.toml", "--model", "lstm", "--out", "o", "--set", "split.folds=40"], "40 folds"),
         (["hourly.toml", "--model", "lstm", "--pruner", "best"], "'best' is none of none"),
         (["hourly.toml", "--model", "lstm", "--pruner", "median", "--workers", "2"], "--workers"),
         (["hourly.toml", "--model", "ensemble"], "tune each member with --model"),
@@ -77,13 +98,23 @@ def test_ranges_to_start_from_are_written(tmp_path):
         (["hourly.toml", "--model", "lstm", "--holdout", "--out", "none"], "no study 'lstm'"),
     ],
 )
-def test_what_is_wrong_is_one_line(place, arguments, said, monkeypatch, capsys):
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, "argv", ["freqai-lstm", "tune", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 1
-    assert said in capsys.readouterr().err.replace("\n", " ")
+def test_what_is_wrong_is_one_line(place, arguments, said, run):
+    code, out, err = run(["tune", *arguments], place)
+    assert (code, out) == (1, "")
+    # Before it a search may have said how far it is.
+    *before, last = err.splitlines()
+    assert last.startswith("Error: ")
+    assert said in last
+    assert len(before) <= 1
+
+
+def test_a_search_in_which_no_trial_has_a_score_is_no_success(place, tmp_path, run, monkeypatch):
+    monkeypatch.setattr(jobs_module, "save_model", lambda *_: 1 / 0)
+    words = ["tune", "hourly.toml", "--model", "lstm", "--ranges", "ranges.json", "--trials", "1"]
+    code, _, err = run([*words, "--out", str(tmp_path)], place)
+    assert code == 1
+    assert "Trial 0: lstm, BTC/USDT, fold 0, seed 1: ZeroDivisionError" in err
+    assert err.splitlines()[-1].startswith("Error: No trial of the study has a score")
 
 
 @pytest.mark.slow
@@ -106,3 +137,12 @@ def test_a_stopped_search_goes_on(place, tmp_path, number):
     found = call(*words, str(n_done + 1), cwd=place)
     assert found.returncode == 0, found.stderr
     assert found.stderr.count("Trial ") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_with_one_seed_make_the_same_trials(place, tmp_path):
+    words = ["tune", "hourly.toml", "--model", "lstm", "--ranges", "ranges.json", "--trials", "3"]
+    found = [call(*words, "--out", str(tmp_path / name), cwd=place) for name in ("one", "two")]
+    said = [[line for line in one.stderr.splitlines() if "Trial" in line] for one in found]
+    assert len(said[0]) == 3
+    assert said[0] == said[1]

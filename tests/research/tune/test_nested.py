@@ -26,13 +26,14 @@ RANGES = {"lightgbm": {"num_leaves": {"min": 2, "max": 8}, "subsample": {"choice
 CHANGES = {"split": {"folds": 2, "test_bars": 60}}
 
 
-def nested(folder, out, sessions, **others):
+def nested(folder, out, sessions, on_trial=None):
     return search_nested(
-        asked(folder, out, ranges=RANGES, changes=CHANGES, **others),
+        asked(folder, out, ranges=RANGES, changes=CHANGES),
         3,
         Search(),
         Runner(),
         on_fold=lambda number, session: sessions.append((number, session)),
+        on_trial=on_trial,
     )
 
 
@@ -81,10 +82,20 @@ def test_each_fold_is_forecast_by_its_own_winner(done):
         assert winner.settings.items() <= entry.metadata["settings"].items()
 
 
+class EnoughError(Exception):
+    """What was to be seen has been seen."""
+
+
 def test_rows_from_a_test_on_have_no_say_in_its_search(done, folder, tmp_path):
     _, sessions, _ = done
     noisy, seen = write_candles(tmp_path / "data", noise_after=N - 60), []
-    nested(noisy, tmp_path / "out", seen)
+
+    def on_trial(_):
+        if len(seen) == 2 and len(finished(seen[1][1].study)) == 3:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        nested(noisy, tmp_path / "out", seen, on_trial=on_trial)
     known, found = (
         [(one.value, one.user_attrs[SETTINGS]) for one in completed(session.study)]
         for session in (sessions[1][1], seen[1][1])

@@ -8,11 +8,13 @@ from freqai_lstm_plugins.errors import ConfigError, StoppedError
 from freqai_lstm_plugins.research.jobs import is_done, run_job
 from freqai_lstm_plugins.research.tune import choice as choice_module
 from freqai_lstm_plugins.research.tune.objective import Runner, Watch, evaluate
+from freqai_lstm_plugins.research.tune.page import trial_table
 from freqai_lstm_plugins.research.tune.search import (
     MOST_PASSES,
     Search,
     make_pruner,
     require_watchable,
+    watch_trial,
 )
 from freqai_lstm_plugins.research.tune.session import open_session
 from freqai_lstm_plugins.research.tune.study import SETTINGS, completed, finished
@@ -68,6 +70,44 @@ def test_losses_are_told_after_passes_of_powers_of_two(pruned):
 
 def test_the_defaults_are_never_ended(pruned):
     assert finished(pruned.study)[0].state == STATES.COMPLETE
+
+
+class Doomed:
+    """A trial that any pruner would end."""
+
+    number = 9
+
+    def report(self, figure, step):
+        self.told = figure, step
+
+    def should_prune(self):
+        return True
+
+
+@pytest.mark.parametrize("pruner", ["median", "wilcoxon"])
+def test_the_defaults_go_on_where_any_other_trial_ends(pruned, pruner):
+    def look_on(is_default):
+        trial = Doomed()
+        watch = watch_trial(trial, pruned.task, Search(pruner=pruner), is_default=is_default)
+        if pruner == "median":
+            watch.on_pass(0, 4, 0.5)
+        else:
+            watch.on_instance(1, 0.5)
+        return trial.told
+
+    # Told all the same, for others are compared with them.
+    assert look_on(True) == ((-0.5, 4) if pruner == "median" else (0.5, 1))
+    with pytest.raises(StoppedError, match="worse than those before"):
+        look_on(False)
+
+
+def test_a_trial_that_was_ended_has_no_score_in_the_table(pruned):
+    table = trial_table(pruned.study)
+    is_ended = table["state"] == "pruned"
+    assert 0 < is_ended.sum() < len(table)
+    # Optuna keeps the last figure of such a trial as its value.
+    assert all(one.value is not None for one in finished(pruned.study))
+    assert table["score"].isna().tolist() == is_ended.tolist()
 
 
 def test_a_trial_that_was_ended_is_no_candidate(pruned):

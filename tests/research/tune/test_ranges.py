@@ -160,6 +160,14 @@ def test_a_value_is_fixed():
         ("dropout", {"min": 0, "max": float("inf")}, r"max must be a number, not inf"),
         ("dropout", {"min": 0, "max": 1.5}, r"dropout must be a number from 0 up to"),
         ("hidden_size", {"min": 32.5, "max": 64}, r"min must be a whole number, not 32.5"),
+        ("hidden_size", {"min": 1, "max": 10**400}, r"max must be at most 9,007,199,254,740,992"),
+        ("hidden_size", {"min": 1, "max": 1e30}, r"max must be at most 9,007,199,254,740,992"),
+        ("dropout", {"min": 0, "max": 0.4, "step": 1e-300}, r"step = 1e-300 makes more values"),
+        (
+            "dropout",
+            {"min": 0, "max": 0.4, "step": float("nan")},
+            r"step must be a number, not nan",
+        ),
         ("hidden_size", {"min": 32}, r"lacks 'max'"),
         ("hidden_size", {"min": 32, "max": 32}, r'one value only: write {"value": 32}'),
         ("hidden_size", {"choices": [32]}, r'one choice only: write {"value": 32}'),
@@ -196,6 +204,8 @@ def test_a_setting_under_two_names_is_refused():
     ("text", "said"),
     [
         ("{", "is no valid JSON"),
+        ("[" * 100_000, "is no valid JSON"),
+        ('{"lstm": {"dropout": {"min": 0, "max": 0.1, "max": 0.5}}}', "'max' stands twice"),
         ("[1]", "must hold an object of models"),
         ('{"lsmt": {}}', "no ranges for lstm, only for lsmt. Did you mean 'lsmt'"),
         ('{"lstm": {}}', "must be an object of ranges"),

@@ -10,14 +10,18 @@ import sys
 import threading
 import time
 import warnings
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError
+from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError, WorkersLostError
 from freqai_lstm_plugins.research import jobs as jobs_module
 from freqai_lstm_plugins.research.store import list_entries
+from freqai_lstm_plugins.research.tune import objective as objective_module
+from freqai_lstm_plugins.research.tune import storage as storage_module
 from freqai_lstm_plugins.research.tune import study as study_module
+from freqai_lstm_plugins.research.tune.objective import Runner
 from freqai_lstm_plugins.research.tune.search import Search
 from freqai_lstm_plugins.research.tune.session import open_session
 from freqai_lstm_plugins.research.tune.storage import (
@@ -26,6 +30,7 @@ from freqai_lstm_plugins.research.tune.storage import (
     open_storage,
     requeue,
     shown,
+    worker_name,
 )
 from freqai_lstm_plugins.research.tune.study import (
     BELONGS,
@@ -205,7 +210,8 @@ def test_a_grid_ends_when_it_is_done(folder, tmp_path):
 
 
 def test_a_bad_trial_ends_early_and_the_defaults_never(tmp_path):
-    folder = write_candles(tmp_path / "data", "ABCDEFGH", signal=True)
+    # Of four instances, all worse, the test first says so.
+    folder = write_candles(tmp_path / "data", "ABC", signal=True)
     ranges = {"lightgbm": {"min_child_samples": {"choices": [20, 100000]}}}
     session = search(
         folder, tmp_path / "out", 6, ranges=ranges, how=Search("random", pruner="wilcoxon")
@@ -244,6 +250,8 @@ def test_what_a_dead_worker_left_is_done_by_another(folder, tmp_path, kept_defau
     search(folder, tmp_path, 3)
     trials = session.study.get_trials()
     assert trials[0].state == optuna.trial.TrialState.FAIL
+    # What the dead worker was at is tried first, and under another number.
+    assert trials[1].system_attrs["retry_history"] == [0]
     assert [one.number for one in finished(session.study)] == [1, 2, 3]
     defaults = [one for one in finished(session.study) if one.user_attrs.get("defaults")]
     assert len(defaults) == 1
@@ -321,6 +329,12 @@ def test_a_queued_trial_is_nobodys(done):
         ("nonsense", ConfigError, "no database address"),
         ("nosuch://user:secret@host/db", ConfigError, "no database address"),
         ("sqlite:////proc/no/study.db", DataError, "cannot be opened"),
+        ("", ConfigError, "no database address"),
+        ("sqlite://", ConfigError, "names no file, so nothing would be kept"),
+        ("sqlite:///:memory:", ConfigError, "names no file"),
+        ("postgresql+psycopg://user:secret@host:port/db", ConfigError, "no database address"),
+        ("mysql+nosuch://user:secret@host/db", ConfigError, "no database address"),
+        ("oracle://user:secret@host/db", ConfigError, "needs .*, which is not installed"),
     ],
 )
 def test_a_storage_that_is_none_is_said_in_one_line(url, error, said):
@@ -332,6 +346,37 @@ def test_a_storage_that_is_none_is_said_in_one_line(url, error, said):
 
 def test_a_password_is_never_shown():
     assert shown("postgresql+psycopg://me:secret@host/db") == "postgresql+psycopg://me:***@host/db"
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:se%40cret@host/db", "sqlite:///x.db"])
+def test_what_a_database_says_is_told_without_the_password(address):
+    error = storage_module._unreachable(address, ValueError("no entry for\nme:se@cret"))
+    assert "(no entry for me:" in str(error)
+    assert ("cret" in str(error)) == address.startswith("sqlite")
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("worker", "age", "is_lost"),
+    [
+        (worker_name(), 0, True),
+        ([socket.gethostname(), "dead"], 0, True),
+        ([socket.gethostname(), os.getppid()], 9999, False),
+        # What happens on other machines only a heartbeat tells.
+        (["elsewhere", "dead"], 9999, False),
+        # A death between the trial's begin and its worker's name.
+        (None, 9999, True),
+        (None, 0, False),
+    ],
+)
+def test_a_trial_is_lost_where_nobody_is_at_it(worker, age, is_lost):
+    trial = optuna.create_study().ask()
+    if worker is not None:
+        named = dead_process() if worker[1] == "dead" else worker[1]
+        trial.set_user_attr(WORKER, [worker[0], named])
+    frozen = trial.study.get_trials()[0]
+    frozen.datetime_start -= timedelta(seconds=age)
+    assert storage_module._is_lost(frozen) is is_lost
 
 
 def test_nobody_listening_is_said_without_the_password():
@@ -362,6 +407,32 @@ def test_a_journal_is_used_when_asked_for(done, folder, tmp_path):
     path.write_text("")
     with pytest.raises(DataError, match="cannot be opened"):
         open_storage(f"journal:{path / 'journal.log'}")
+
+
+@pytest.mark.parametrize("text", ["garbage\n", '{"a": 1}\n', "[1]\n", "\xff\n"])
+def test_a_file_that_is_no_journal_is_said_in_one_line(tmp_path, text):
+    path = tmp_path / "journal.log"
+    path.write_text(text, encoding="latin-1")
+    with pytest.raises(DataError, match=r"journal\.log is no journal of Optuna's") as caught:
+        open_storage(f"journal:{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_trainings_that_nobody_does_any_more_are_no_failed_trial(folder, tmp_path, monkeypatch):
+    def lost(jobs, *_, **__):
+        if calls:
+            raise TrainingError("the dask scheduler is lost")
+        calls.append(jobs)
+        return [jobs_module.run_job(job, tmp_path / "search") for job in jobs]
+
+    calls = []
+    monkeypatch.setattr(objective_module, "run_jobs", lost)
+    with pytest.raises(WorkersLostError, match="the dask scheduler is lost"):
+        search(folder, tmp_path, 3, runner=Runner(2))
+    session = open_session(asked(folder, tmp_path))
+    assert [one.number for one in finished(session.study)] == [0]
+    states = [one.state.name for one in session.study.get_trials()]
+    assert states == ["COMPLETE", "FAIL", "WAITING"]
 
 
 def test_a_cut_last_line_of_a_journal_is_set_aside(folder, tmp_path, caplog):
