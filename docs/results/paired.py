@@ -186,10 +186,10 @@ def trainings_table(metadata: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def show_pairs(run: Started, table: pd.DataFrame, against: str) -> None:
-    """Print the paired differences by rank IC across symbols and over time."""
+    """Print the paired differences by IC across symbols, of ranks and plain, and over time."""
     common = keep_common(check_predictions(table))
-    for measure in ("cs_rank_ic", "ts_rank_ic"):
-        if measure == "cs_rank_ic" and common["symbol"].nunique() < 5:
+    for measure in ("cs_rank_ic", "cs_ic", "ts_rank_ic"):
+        if measure.startswith("cs_") and common["symbol"].nunique() < 5:
             continue
         found = judge(
             date_series(common, measure),
