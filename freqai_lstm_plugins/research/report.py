@@ -29,6 +29,8 @@ TEMPLATE = "report.html.j2"
 MOST_LINES = 200
 FULL_SHADE = 0.75
 NOTHING = "\u2013"
+# Probabilities, which are read beside 0.05, whatever the others of their column are.
+PROBABILITIES = {"p", "p_holm"}
 
 
 @dataclass(frozen=True)
@@ -309,7 +311,8 @@ def _format(column: pd.Series[Any]) -> list[str]:
     if pd.api.types.is_bool_dtype(column):
         return ["yes" if value else "no" for value in column]
     if pd.api.types.is_float_dtype(column):
-        return _format_floats(column.to_numpy(dtype=float))
+        decimals = 4 if column.name in PROBABILITIES else None
+        return _format_floats(column.to_numpy(dtype=float), decimals)
     if pd.api.types.is_datetime64_any_dtype(column):
         has_hours = (column.dropna().dt.normalize() != column.dropna()).any()
         style = "%Y-%m-%d %H:%M" if has_hours else "%Y-%m-%d"
@@ -317,11 +320,12 @@ def _format(column: pd.Series[Any]) -> list[str]:
     return [NOTHING if pd.isna(value) else str(value) for value in column]
 
 
-def _format_floats(values: Any) -> list[str]:
+def _format_floats(values: Any, decimals: int | None = None) -> list[str]:
     """Give the middle number of a column three digits, and all others as many decimals."""
-    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
-    digits = 2 - math.floor(math.log10(np.median(sizes))) if len(sizes) else 0
-    decimals = min(max(digits, 0), 8)
+    if decimals is None:
+        sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+        digits = 2 - math.floor(math.log10(np.median(sizes))) if len(sizes) else 0
+        decimals = min(max(digits, 0), 8)
     words = {math.inf: "\u221e", -math.inf: "-\u221e"}
     # Adding zero turns a rounded -0.0 into 0.0.
     texts = [f"{round(float(value), decimals) + 0.0:.{decimals}f}" for value in values]

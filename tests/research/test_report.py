@@ -166,6 +166,11 @@ def test_numbers_of_a_column_have_the_same_decimals():
     assert view.is_number == [True, True, True, False]
 
 
+def test_a_probability_shows_on_which_side_of_its_level_it_lies():
+    table = lay_out(pd.DataFrame({"p": [0.9, 0.02], "p_holm": [0.8, 0.0503]}))
+    assert table.rows == [["0.9000", "0.8000"], ["0.0200", "0.0503"]]
+
+
 def test_days_are_shown_without_hours_unless_they_have_some():
     days = pd.DataFrame({"date": pd.to_datetime(["2024-01-02", "2024-01-03"], utc=True)})
     assert lay_out(days).rows == [["2024-01-02"], ["2024-01-03"]]
