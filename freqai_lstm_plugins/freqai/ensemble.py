@@ -28,7 +28,7 @@ from freqai_lstm_plugins.models.ensemble.regressor import (
     EnsembleRegressor,
     KnownLabels,
 )
-from freqai_lstm_plugins.models.ensemble.settings import with_defaults
+from freqai_lstm_plugins.models.ensemble.settings import check_lags, with_defaults
 from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import choose_device, torch_threads
 
@@ -107,7 +107,9 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             "interval": train.interval,
             **given,
         }
-        config = self.new_ensemble().config
+        ensemble = self.new_ensemble()
+        config = ensemble.config
+        check_lags(ensemble.members, config, self.window_size)
         for settings in self.members.values():
             choose_device(settings.get("device", "cpu"))
         self.interval, self.member_names = config.interval, list(self.members)

@@ -18,6 +18,7 @@ from freqai_lstm_plugins.models.catalogue import (
     takes_threads,
 )
 from freqai_lstm_plugins.models.ensemble.combine import HALF_LIVES, RATES
+from freqai_lstm_plugins.models.tabular import TabularRegressor
 from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.nets import NETS
 
@@ -175,6 +176,23 @@ def check_members(members: list[Member], config: EnsembleConfig, window: int) ->
             f"{', '.join(adaptive) or 'none'}. Set loss to 'quantile' for at least two members, or "
             f"combine otherwise."
         )
+
+
+def check_lags(members: list[Member], config: EnsembleConfig, window: int) -> None:
+    """Refuse members that look at rows outside of the window.
+
+    Training leaves such a one out, and a file of it loads; whoever still has the settings is told.
+
+    Raises:
+        ConfigError: Names the member and the lag.
+    """
+    for number, member in enumerate(members):
+        model = make_member(member, number, config, window)
+        if isinstance(model, TabularRegressor):
+            try:
+                model.require_window(window)
+            except ConfigError as error:
+                raise ConfigError(f"ensemble: member {member.name!r}: {error}") from error
 
 
 def make_member(member: Member, number: int, config: EnsembleConfig, window: int) -> Model:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from freqai_lstm_plugins.models.ensemble.combine import (
+    PENALTIES,
     Evidence,
     Follow,
     best_weights,
@@ -89,7 +90,7 @@ def test_twins_share():
     weights, _ = learn_weights(evidence(twins, one.targets))
     assert weights[0] + weights[1] > weights[2]
     # Any penalty at all parts a weight between equals evenly.
-    drawn = stack_weights(evidence(twins, one.targets), 0.01)
+    drawn = stack_weights(evidence(twins, one.targets), min(PENALTIES))
     assert drawn[0] == pytest.approx(drawn[1], abs=1e-6)
 
 
@@ -127,6 +128,43 @@ def test_weights_of_rows_count():
     ]
     assert found[0][0] > 0.8
     assert found[1][1] > 0.8
+
+
+def turned_in_the_last_fold(n=900):
+    """Two members, of which the first one is right until the last of three folds begins."""
+    rng = np.random.default_rng(2)
+    targets = rng.normal(size=n)
+    deviation = np.where(np.arange(n)[:, None] < n * 2 // 3, [0.1, 2.0], [2.0, 0.1])
+    return targets[:, None] + rng.normal(size=(n, 2)) * deviation, targets, np.arange(n) * 3 // n
+
+
+def test_weights_of_rows_count_where_the_penalty_and_the_best_member_are_chosen():
+    forecasts, targets, folds = turned_in_the_last_fold()
+    early, late = (
+        evidence(forecasts, targets, weights=np.where(folds == 2, w, 1.0)) for w in (1e-6, 1e6)
+    )
+    assert choose_penalty(early) < 0.1
+    assert choose_penalty(late) == np.inf
+    np.testing.assert_array_equal(best_weights(early), [1, 0])
+    np.testing.assert_array_equal(best_weights(late), [0, 1])
+
+
+def test_weights_of_rows_count_where_it_is_chosen_how_to_follow():
+    rng = np.random.default_rng(4)
+    targets, turns = rng.normal(size=900), np.arange(900) % 300 < 150
+    steady = np.arange(900) < 300
+    deviation = np.where(turns[:, None], [0.3, 1.5], [1.5, 0.3])
+    # In the first fold both are alike, so whoever follows follows noise.
+    deviation[steady] = 1.0
+    forecasts = targets[:, None] + rng.normal(size=(900, 2)) * deviation
+    rates = [
+        choose_follow(
+            evidence(forecasts, targets, weights=np.where(steady, w, 1.0)), np.full(2, 0.5), 3
+        ).rate
+        for w in (1e-6, 1e6)
+    ]
+    assert rates[0] > 0
+    assert rates[1] == 0
 
 
 def test_a_member_that_points_the_wrong_way_has_no_weight():
@@ -245,6 +283,14 @@ def test_a_label_counts_only_once_it_is_known():
     # The label of row 20 is known at candle 23.
     np.testing.assert_array_equal(after[:23], before[:23])
     assert (after[23] != before[23]).any()
+
+
+def test_a_member_that_says_nothing_for_a_while_neither_gains_nor_loses():
+    rng = np.random.default_rng(0)
+    forecasts, start = rng.normal(size=(60, 1)).repeat(2, axis=1), np.array([0.6, 0.4])
+    forecasts[10:40, 1] = np.nan
+    found = following_weights(forecasts, np.zeros(60), np.arange(60), start, follow())
+    np.testing.assert_allclose(found, np.tile(start, (60, 1)))
 
 
 def test_a_restart_gives_the_same_weights():

@@ -568,7 +568,7 @@ def damage(state, what):
         "settings": lambda: state["settings"].update(combine="vote"),
         "missing": lambda: state.pop("schema"),
         "a member": lambda: members[0]["state"].pop("settings"),
-        "other features": lambda: members[0]["state"]["schema"].update(feature_names=["a"]),
+        "other features": lambda: members[0]["state"]["schema"].update(feature_names=list("abcd")),
         "another window": lambda: members[0]["state"].update(window=W + 1),
         "negative weights": lambda: weighed.update(weights=[1.5, -0.5]),
         "a sum above 1": lambda: weighed.update(weights=[0.9, 0.9]),
