@@ -343,7 +343,7 @@ def test_a_column_of_the_files_serves_as_label():
     assert made["label"][0] == 1.5
     assert made["known_at"][0] == tables["a"]["date"][2]
     misspelt = changed("label.kind=column", "label.column=&-pu").label
-    with pytest.raises(DataError, match="names '&-pu', which the files do not hold.*'&-up'"):
+    with pytest.raises(DataError, match=r"names '&-pu', which the files do not hold.*'&-up'"):
         make_labels(misspelt, tables)
 
 
