@@ -241,7 +241,9 @@ def require_judgeable(started: Started) -> None:
         if find_spec(name) is None:
             raise MissingExtraError(name, "research", "Judging a comparison")
     horizon = started.experiment.label.horizon
-    n_dates = sum(int(fold.test.holds(started.dataset.calendar).sum()) for fold in started.plan.folds)
+    n_dates = sum(
+        int(fold.test.holds(started.dataset.calendar).sum()) for fold in started.plan.folds
+    )
     if n_dates < least_dates(horizon):
         raise DataError(
             f"The test parts hold {n_dates} dates, too few to judge labels of {horizon} dates, which "

@@ -53,7 +53,10 @@ def done(folder, tmp_path):
 
 def test_a_slip_in_the_experiment_claims_no_folder(folder, tmp_path):
     out = tmp_path / "out"
-    wrong = {"no candles of Z": {"symbols": ["A", "Z"]}, "No candle is left with data.start = 2030-01-01": {"start": "2030-01-01"}}
+    wrong = {
+        "no candles of Z": {"symbols": ["A", "Z"]},
+        "No candle is left with data.start = 2030-01-01": {"start": "2030-01-01"},
+    }
     for message, data in wrong.items():
         with pytest.raises(DataError, match=message):
             start(experiment(folder, data={"folder": str(folder), **data}, **QUICK), out)
