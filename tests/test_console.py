@@ -13,26 +13,33 @@ import typer
 from freqai_lstm_plugins.commands.console import stoppable
 
 
+def stop_by(*numbers, say="Stopped."):
+    """Run a command to which these signals are sent at once."""
+    with stoppable() as stop:
+        stop.say = lambda: say
+        try:
+            os.kill(os.getpid(), numbers[0])
+            pytest.fail("goes on")
+        finally:
+            for number in numbers[1:]:
+                os.kill(os.getpid(), number)
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_command_that_is_stopped_says_so_once_with_the_status_of_shells(name, status, capsys):
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    with pytest.raises(typer.Exit) as ended, stoppable() as stop:
-        stop.say = lambda: "Stopped. 3 of 5."
-        os.kill(os.getpid(), number)
-        pytest.fail("goes on")
+    with pytest.raises(typer.Exit) as ended:
+        stop_by(number, say="Stopped. 3 of 5.")
     assert ended.value.exit_code == status
     assert capsys.readouterr().err == "Stopped. 3 of 5.\n"
     assert signal.getsignal(number) is before
 
 
 def test_a_signal_that_is_sent_twice_at_once_is_one(capsys):
-    with pytest.raises(typer.Exit) as ended, stoppable():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        finally:
-            # As `timeout` does.
-            os.kill(os.getpid(), signal.SIGTERM)
+    # As `timeout` does.
+    with pytest.raises(typer.Exit) as ended:
+        stop_by(signal.SIGTERM, signal.SIGTERM)
     assert ended.value.exit_code == 143
     assert capsys.readouterr().err == "Stopped.\n"
 

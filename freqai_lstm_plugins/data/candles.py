@@ -38,7 +38,7 @@ SUFFIXES = (".feather", ".parquet", ".csv")
 _DAYS_PER_YEAR = 365.2425
 # freqtrade: pair, timeframe, and for futures the kind of candle.
 _FREQTRADE_NAME = re.compile(r"(?P<pair>.+)-(?P<timeframe>\d+[smhdwMy])(-(?P<kind>[a-z_]+))?")
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]|$)")
+_ISO_DATE = re.compile(r"\d{4}(-\d{2}){0,2}$|\d{4}-\d{2}-\d{2}[T ]")
 # Milliseconds of 1973: numbers below are days such as 20120103, or seconds.
 _LEAST_MILLISECONDS = 100_000_000_000
 

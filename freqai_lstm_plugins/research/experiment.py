@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.data.splits import Fold, fixed_dates, walk_forward
-from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.features import labels
 from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.names import closest
 from freqai_lstm_plugins.research.checks import CheckLimits
 from freqai_lstm_plugins.research.experiment_errors import one_line
 from freqai_lstm_plugins.research.experiment_schema import (
@@ -213,7 +214,13 @@ def _label(label: LabelSection, frame: pd.DataFrame) -> pd.DataFrame:
     if label.kind == "column":
         # Who made the column counted the candles of the symbol, and through a halt there are none.
         own = frame[frame["close"].notna()] if "close" in frame else frame
-        made = labels.given_label(own, label.column or "", label.horizon)
+        name = label.column or ""
+        if name not in own:
+            present = [str(column) for column in own]
+            raise DataError(
+                f"label.column names {name!r}, which the files do not hold.{closest(name, present)}"
+            )
+        made = labels.given_label(own, name, label.horizon)
         return made.reindex(frame.index)
     if label.kind == "qlib":
         return labels.qlib_return(frame)

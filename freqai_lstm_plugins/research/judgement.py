@@ -246,8 +246,8 @@ def require_judgeable(started: Started) -> None:
     )
     if n_dates < least_dates(horizon):
         raise DataError(
-            f"The test parts hold {n_dates} dates, too few to judge labels of {horizon} dates, which "
-            f"take {least_dates(horizon)}: give more with split.folds, split.test_bars or "
+            f"The test parts hold {n_dates} dates, too few to judge labels of {horizon} dates, "
+            f"which take {least_dates(horizon)}: give more with split.folds, split.test_bars or "
             "split.test, or set a smaller label.horizon."
         )
 

@@ -170,7 +170,7 @@ def _cluster(address: str | None) -> Iterator[None]:
         raise MissingExtraError("dask", "cluster", "A run on a dask cluster") from error
     try:
         client: Any = Client(address, timeout=DASK_SECONDS)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise ConfigError(
             f"--dask {address}: no dask scheduler answers there ({type(error).__name__}). Start "
             f"one with `dask scheduler --host 127.0.0.1`, or leave --dask out."

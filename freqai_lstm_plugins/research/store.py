@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATA_FOLDER = "data"
+# What every result says of itself, whichever version wrote it.
+KNOWN_OF_ALL = ("model", "symbols", "is_panel", "fold", "seed", "rows", "metrics", "seconds")
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,16 @@ def read_entry(folder: Path) -> Entry:
     try:
         metadata = json.loads((folder / METADATA_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise NotACheckpointError(f"{folder} holds no finished model ({error}).") from error
+        raise NotACheckpointError(
+            f"{folder} holds no finished model ({error}): remove it, and run again."
+        ) from error
+    known = metadata if isinstance(metadata, dict) else {}
+    lacking = [name for name in KNOWN_OF_ALL if name not in known]
+    if lacking:
+        raise NotACheckpointError(
+            f"{folder} holds no finished model ({METADATA_FILE} lacks {', '.join(lacking)}): "
+            "remove it, and run again."
+        )
     return Entry(folder, metadata)
 
 
@@ -103,9 +114,12 @@ def list_entries(out: Path) -> list[Entry]:
     """Return all finished jobs of an output folder, by their paths.
 
     Raises:
-        DataError: There is no such folder, or it holds no models.
+        DataError: There is no such folder, it cannot be read, or it holds no models.
     """
-    found = find_entries(out)
+    try:
+        found = find_entries(out)
+    except OSError as error:
+        raise DataError(f"The folder {out} cannot be read: {error.strerror}.") from error
     if not found:
         raise DataError(f"{out} holds no models: run `freqai-lstm compare` with --out {out} first.")
     return found

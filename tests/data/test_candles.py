@@ -253,7 +253,7 @@ def test_an_end_includes_its_whole_day():
     assert between(frame, "2024-01-02", "2024-01-02")["date"].dt.day.tolist() == [2] * 24
     assert len(between(frame, None, "2024-01-01T05:00")) == 6
     # Some of these would be another moment in each run.
-    for text in ("soon", "now", "today", "12:00", "2024", "NaT", "2024-13-01"):
+    for text in ("soon", "now", "today", "12:00", "NaT", "2024-13-01"):
         with pytest.raises(DataError, match=f"'{text}' is no date"):
             between(frame, text, None)
 

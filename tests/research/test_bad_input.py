@@ -185,6 +185,15 @@ def test_damaged_predictions_are_named_with_what_to_do(done):
         load_predictions(done.plan.jobs, done.out, [1])
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "{}", '{"model": "ridge", "symbols": ["A"]}'])
+def test_metadata_that_are_none_are_named(tmp_path, text):
+    folder = tmp_path / "models" / "symbols" / "A" / "ridge" / "fold0-seed1-0"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text(text)
+    with pytest.raises(NotACheckpointError, match="fold0-seed1-0 holds no finished model"):
+        list_entries(tmp_path)
+
+
 def test_what_a_killed_worker_was_writing_is_no_model_and_goes_away(done):
     entry = list_entries(done.out)[0]
     left = entry.folder.with_name(f".{entry.folder.name}.0123.tmp")
@@ -279,8 +288,8 @@ def test_the_version_in_a_key_is_the_one_that_the_package_states(monkeypatch):
 
 
 def test_a_folder_or_a_file_that_cannot_be_looked_at_is_one_line(tmp_path):
-    too_long = tmp_path / ("x" * 300)
-    for look in (find_files, describe_file):
+    too_long = tmp_path / f"{'x' * 300}.csv"
+    for look in (find_files, describe_file, list_entries):
         with pytest.raises(DataError, match="cannot be read: File name too long"):
             look(too_long)
     with pytest.raises(ConfigError, match="cannot be written: File name too long"):

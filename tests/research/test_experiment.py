@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.errors import ConfigError, DataError
 from freqai_lstm_plugins.research.checks import CheckLimits
 from freqai_lstm_plugins.research.experiment import (
     TEMPLATE,
@@ -174,9 +174,8 @@ def test_every_kind_of_model_can_be_named(kind):
         ("costs.buy=0.3", "costs of a purchase and its sale come to 0.301 of the value"),
         ("data.folder=''", "data.folder = '' is no path: name a folder."),
         ('output.folder="\\u0000"', r"output.folder = '\x00' is no path: name a folder."),
-        ("data.start=12:00:00", "data.start = '12:00:00' is no date"),
+        ("data.start='12:00'", "data.start = '12:00' is no date"),
         ("data.end=now", "data.end = 'now' is no date"),
-        ("data.end='2024'", "data.end = '2024' is no date"),
         ("data.folder=3", "data.folder = 3 must be a valid string."),
         ("data.start=soon", "data.start = 'soon' is no date: write 2024-12-31"),
         ("data.symbols=['A','B','A']", "holds 'A' twice: name it once."),
@@ -343,6 +342,9 @@ def test_a_column_of_the_files_serves_as_label():
     made = make_labels(label, tables)["a"]
     assert made["label"][0] == 1.5
     assert made["known_at"][0] == tables["a"]["date"][2]
+    misspelt = changed("label.kind=column", "label.column=&-pu").label
+    with pytest.raises(DataError, match="names '&-pu', which the files do not hold.*'&-up'"):
+        make_labels(misspelt, tables)
 
 
 def test_a_column_is_known_by_candles_of_the_symbol_and_not_by_rows_of_the_calendar():

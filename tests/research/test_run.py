@@ -322,5 +322,6 @@ def test_an_address_where_nobody_listens_is_one_line(done, folder, tmp_path, mon
     pytest.importorskip("distributed")
     monkeypatch.setattr("freqai_lstm_plugins.research.runner.DASK_SECONDS", 0.5)
     run = start(experiment(folder), tmp_path)
-    with pytest.raises(ConfigError, match="no dask scheduler answers there"):
-        train(run, dask="tcp://127.0.0.1:9")
+    for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "http://127.0.0.1:9", "here", ""):
+        with pytest.raises(ConfigError, match=f"--dask {address}: no dask scheduler answers there"):
+            train(run, dask=address)

@@ -18,6 +18,7 @@ from freqai_lstm_plugins.research.inference import CHAMPION, Judgement, judge
 from freqai_lstm_plugins.research.judgement import judge_run
 from freqai_lstm_plugins.research.metrics import date_series
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common
+from freqai_lstm_plugins.research.report import Section
 from freqai_lstm_plugins.research.started import Started, start, train
 from freqai_lstm_plugins.research.store import load_predictions
 from freqai_lstm_plugins.research.tune.choice import Choice, settings_hash
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from freqai_lstm_plugins.research.experiment_schema import Experiment
-    from freqai_lstm_plugins.research.report import Section
     from freqai_lstm_plugins.research.tune.objective import Runner
     from freqai_lstm_plugins.research.tune.session import Session
 
@@ -131,7 +131,14 @@ def compare_rivals(started: Started, runner: Runner, more: Sequence[Section] = (
         dates_per_year=bars_per_year(started.dataset.calendar),
         baselines=(DEFAULTS, CHAMPION),
     )
-    return Verdict(judgement, TITLES[measure], judge_run(started, more))
+    rows = Section(
+        "rivals",
+        "Tuned, defaults and LightGBM",
+        f"Differences in {TITLES[measure]} on the same rows; above zero is better. p_holm holds "
+        "for all lines together.",
+        judgement.comparisons,
+    )
+    return Verdict(judgement, TITLES[measure], judge_run(started, (rows, *more)))
 
 
 def _note_opening(session: Session, choice: Choice) -> tuple[dict[str, Any], ...]:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 PAGE, CAPTION = "search.html", "Drawn by Optuna"
 _INSIDE = "Without the defaults where they lie outside the ranges."
+# On a phone a plot keeps the width that its labels need, and is scrolled.
 _STYLE = """body{font-family:sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;text-align:left}"""
+table{border-collapse:collapse;font-size:.85rem}td,th{padding:.2rem .6rem;text-align:left}
+.wide{overflow-x:auto}.wide>div{min-width:44rem}"""
 
 
 def plot_sections(study: Any) -> tuple[Section, ...]:
@@ -79,13 +81,17 @@ def write_page(study: Any, out: Path) -> Path:
             parts.append(f"<p>{html.escape(figure)}</p>")
             continue
         script = not any("<script" in part for part in parts)
-        parts.append(figure.to_html(full_html=False, include_plotlyjs=script))
-    parts.append(f"<h2>Trials</h2>{trial_table(study).to_html(na_rep='', border=0)}")
+        drawn = figure.to_html(full_html=False, include_plotlyjs=script)
+        parts.append(f'<div class="wide">{drawn}</div>')
+    lines = trial_table(study).rename_axis(columns="trial").rename_axis(index=None)
+    shown = lines.to_html(na_rep="", border=0, float_format="{:.4g}".format)
+    parts.append(f'<h2>Trials</h2><div class="wide">{shown}</div>')
     path = out / PAGE
     name = html.escape(study.study_name)
     write_text(
         path,
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><h1>Search {name}</h1>{''.join(parts)}</body></html>",
     )
     return path

@@ -1,7 +1,7 @@
 """Pictures of a search's pages: `python -m tests.research.tune.pictures FOLDER`.
 
-The search is one on made-up candles. Chromium takes the pictures, of the report on the holdout and of
-optuna-dashboard on the study.
+The search is one on made-up candles. Chromium takes the pictures, of the report on the holdout and
+of optuna-dashboard on the study.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ RANGES = {
     }
 }
 # What a page draws itself takes a while after it has loaded.
-DRAWN_MS = 15_000
-WIDE, NARROW = (1280, 1500), (390, 1500)
+DRAWN_MS = 20_000
+REPORT, DASHBOARD = (1280, 1900), (1280, 1220)
+# Of the report, which is long.
+SHOWN = ("verdict", "rivals", "search_history", "search_coordinates")
 
 
 def make_search(place: Path) -> Path:
@@ -70,7 +72,7 @@ def shoot(address: str, size: tuple[int, int], path: Path) -> None:
             timeout=300,
         )
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(64)
+        few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
     few.save(path, optimize=True)
 
 
@@ -94,12 +96,21 @@ def dashboard(study: Path) -> Iterator[str]:
         process.wait()
 
 
+def shorten(report: Path) -> Path:
+    """Write a copy of the report that shows some sections alone."""
+    shown = ",".join(f"#{name}" for name in SHOWN)
+    style = f"<style>main section,nav{{display:none}}{shown}{{display:block!important}}</style>"
+    path = report.with_name("short.html")
+    path.write_text(report.read_text("utf-8").replace("</head>", f"{style}</head>", 1), "utf-8")
+    return path
+
+
 def main(folder: Path, place: Path) -> None:
     """Make everything below `place`, and the pictures in `folder`."""
     report = make_search(place)
-    shoot(f"{report.as_uri()}#search_history", WIDE, folder / "tune_report.png")
+    shoot(shorten(report).as_uri(), REPORT, folder / "tune_report.png")
     with dashboard(place / "out" / "study.db") as address:
-        shoot(address, WIDE, folder / "tune_dashboard.png")
+        shoot(address, DASHBOARD, folder / "tune_dashboard.png")
 
 
 if __name__ == "__main__":

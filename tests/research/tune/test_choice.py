@@ -293,6 +293,9 @@ def test_a_default_outside_the_ranges_hides_no_setting_from_the_importances(done
 def test_the_report_on_the_holdout_shows_the_search(opened):
     text = opened.page.read_text(encoding="utf-8")
     assert "<h1>lightgbm, tuned, on the holdout</h1>" in text
+    assert "<h2>Tuned, defaults and LightGBM</h2>" in text
+    rivals = pd.read_csv(opened.page.parent / "tables" / "rivals.csv")
+    assert ["tuned", "defaults"] in rivals[["model", "against"]].to_numpy().tolist()
     for title in ("trials", "scores", "importance (fANOVA)", "slices"):
         assert f"<h2>The search: {title}</h2>" in text
     table = (opened.page.parent / "tables" / "search.csv").read_text().splitlines()

@@ -111,6 +111,7 @@ def test_trials_share_windows_and_none_changes_them(done):
     assert len(done.task.shared.held) == 4
     for job in done.task.base:
         kept, fresh = done.task.shared.inputs(job), jobs_module.make_inputs(job)
+        assert done.task.shared.inputs(job) is kept
         np.testing.assert_array_equal(kept.assembled.rows, fresh.assembled.rows)
         for part in ("train", "valid"):
             one, other = (getattr(inputs.assembled.data, part) for inputs in (kept, fresh))
