@@ -239,8 +239,10 @@ class XGBoost(TabularRegressor):
 
     def _ask(self, state: str, x: Float32Array, **how: bool) -> FloatArray:
         booster = self._booster(state)
-        rows = _library("xgboost").DMatrix(x, feature_types=booster.feature_types)
-        return np.asarray(booster.predict(rows, **how), dtype=np.float64)
+        # What a text may say and a rule here does not know of, the library notices only now.
+        with library_errors("XGBoost"):
+            rows = _library("xgboost").DMatrix(x, feature_types=booster.feature_types)
+            return np.asarray(booster.predict(rows, **how), dtype=np.float64)
 
     def _booster(self, state: str) -> Any:
         booster = _library("xgboost").Booster({"nthread": self.config.num_threads or 1})

@@ -184,6 +184,8 @@ def test_a_bot_asks_a_member_about_each_candle_once_and_remembers_no_more_than_i
         tmp_path, {"ridge": {}, "lightgbm": MEMBERS["lightgbm"]}, combine="dynamic"
     )
     train(model, known_by(frame, STOP - 1))
+    # Candles without a window, of the first frame and of later ones.
+    frame.loc[[415, 480], "%-signal"] = np.nan
     asked = []
     ensemble = model.dd.model_dictionary[PAIR]
     ask = ensemble.forecast_members
@@ -193,11 +195,12 @@ def test_a_bot_asks_a_member_about_each_candle_once_and_remembers_no_more_than_i
         return ask(rows, has_window)
 
     monkeypatch.setattr(ensemble, "forecast_members", noting)
-    for row in range(430, 590):
+    for row in range(430, 500):
         next_candle(model, known_by(frame, row).tail(60))
-    # The first call shows the strategy its whole frame.
-    assert asked[0] > 50
-    assert set(asked[1:]) == {1}
+    # The first candle shows the strategy its whole frame, and those without a window are looked at.
+    assert asked[0] > 40
+    assert asked[1] == 0
+    assert asked[2:] == [int(not 480 <= row < 480 + WINDOW) for row in range(431, 500)]
     (remembered,) = model._said.values()
     assert len(remembered.positions) == 60
 

@@ -22,6 +22,7 @@ from freqai_lstm_plugins.models.catalogue import NAIVE
 from freqai_lstm_plugins.models.contract import Predictions
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor, KnownLabels
 from freqai_lstm_plugins.models.ensemble.settings import with_defaults
+from freqai_lstm_plugins.models.ensemble.weighing import chosen_bounds
 from freqai_lstm_plugins.models.naive import NaiveZero
 from freqai_lstm_plugins.models.registry import (
     depends_on_seed,
@@ -96,6 +97,10 @@ def test_each_label_has_weights_of_its_own():
     model = ensemble({"ridge": {}, "lightgbm": trees}).fit_windows(data)
     assert weights_of(model, 0)["ridge"] > 0.5
     assert weights_of(model, 1)["lightgbm"] > 0.9
+    found = predicted(model, data)
+    for k in (0, 1):
+        weights = np.array(list(weights_of(model, k).values()))
+        np.testing.assert_allclose(found.point[W:, k], found.members[W:, k] @ weights)
 
 
 def test_the_best_member_is_chosen_out_of_fold_and_forecasts_alone():
@@ -393,6 +398,12 @@ def test_members_intervals_are_moved_to_one_level_by_out_of_fold_rows():
     targets = fresh.train.targets[:, 0].numpy()
     inside = (found.lower[ends, 0] <= targets) & (targets <= found.upper[ends, 0])
     assert inside.mean() == pytest.approx(0.8, abs=0.06)
+
+
+def test_ends_are_moved_to_one_level_and_never_cross():
+    lower, upper = np.array([[0.0, 0.0]]), np.array([[2.0, 2.0]])
+    found = chosen_bounds(lower, upper, np.array([0.5, -3.0]))
+    np.testing.assert_array_equal(found, [[[-0.5, 1.0]], [[2.5, 1.0]]])
 
 
 def test_confident_makes_no_forecast_where_all_intervals_are_too_wide():
