@@ -15,11 +15,11 @@ check:
 
 # The ordinary tests, as the README runs them.
 test *arguments:
-    pytest -n 2 {{ arguments }}
+    pytest -n 3 {{ arguments }}
 
 # The tests that run no freqtrade process.
 core *arguments:
-    pytest -n 2 -m "not freqtrade and not slow" {{ arguments }}
+    pytest -n 3 -m "not freqtrade and not slow" {{ arguments }}
 
 # The long runs.
 slow *arguments:
@@ -27,7 +27,7 @@ slow *arguments:
 
 # The ordinary tests with the branches that they take.
 coverage:
-    pytest -n 2 --cov --cov-report term-missing:skip-covered
+    pytest -n 3 --cov --cov-report term-missing:skip-covered
 
 # Measure beside freqtrade's own models.
 bench *rows:
