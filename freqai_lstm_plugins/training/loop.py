@@ -222,7 +222,7 @@ def _judge(task: _Task, outputs: Tensor | None, train_loss: float) -> tuple[floa
     """Return the validation loss of outputs, and what the best epoch is the lowest in."""
     if task.valid is None or outputs is None:
         return None, train_loss
-    loss = _mean_of(task.answer, outputs, task.valid)
+    loss = mean_loss(task.answer, outputs, task.valid)
     if task.config.monitor == "loss":
         return loss, loss
     weights = task.valid.weights.cpu()
@@ -324,12 +324,6 @@ def _each(answer: Answer) -> str:
     return "a target" if isinstance(answer, Numbers) else "a class"
 
 
-def mean_loss(net: nn.Module, windows: WindowSet, answer: Answer | None = None) -> float:
-    """Return the weighted mean loss of `net` in evaluation mode; `answer` as in `fit`."""
-    answer = answer or Numbers(windows.targets.shape[1])
-    return _mean_of(answer, _outputs(net, windows), windows)
-
-
 @torch.no_grad()
 def _outputs(net: nn.Module, windows: WindowSet) -> Tensor:
     net.eval()
@@ -337,7 +331,8 @@ def _outputs(net: nn.Module, windows: WindowSet) -> Tensor:
 
 
 @torch.no_grad()
-def _mean_of(answer: Answer, outputs: Tensor, windows: WindowSet) -> float:
+def mean_loss(answer: Answer, outputs: Tensor, windows: WindowSet) -> float:
+    """Return the weighted mean loss of outputs (M, O) of M windows; `answer` as in `fit`."""
     losses = answer.loss(outputs, windows.targets) * windows.weights
     return float((losses.sum() / windows.weights.sum()).item())
 

@@ -11,8 +11,8 @@ from freqai_lstm_plugins import SequenceRegressor, load_model
 from freqai_lstm_plugins.config import TrainConfig
 from freqai_lstm_plugins.data.preparation import Prepared, Schema
 from freqai_lstm_plugins.training.averaging import WeightAverage
-from freqai_lstm_plugins.training.loop import fit, mean_loss
-from tests.training.test_loop import small_net, window_set
+from freqai_lstm_plugins.training.loop import fit
+from tests.training.test_loop import loss_of, small_net, window_set
 
 OPTIONS = {"max_epochs": 12, "learning_rate": 0.02, "batch_size": 32}
 
@@ -42,8 +42,8 @@ def test_averaging_leaves_the_steps_alone_and_keeps_the_average_of_the_best_epoc
     (plain, history), (averaged, other) = found.values()
     assert [e.train_loss for e in history.epochs] == [e.train_loss for e in other.epochs]
     losses = [epoch.valid_loss for epoch in other.epochs]
-    assert mean_loss(averaged, valid_set) == pytest.approx(min(losses), rel=1e-6)
-    assert mean_loss(averaged, valid_set) != mean_loss(plain, valid_set)
+    assert loss_of(averaged, valid_set) == pytest.approx(min(losses), rel=1e-6)
+    assert loss_of(averaged, valid_set) != loss_of(plain, valid_set)
 
 
 def test_without_validation_the_average_is_kept():
