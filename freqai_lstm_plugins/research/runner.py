@@ -6,6 +6,7 @@ Finished work is on disk, so whatever ends a run, the next one does what is miss
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -168,6 +169,9 @@ def _cluster(address: str | None) -> Iterator[None]:
         from distributed import Client
     except ImportError as error:
         raise MissingExtraError("dask", "cluster", "A run on a dask cluster") from error
+    # A client that failed stops its thread when it is collected, under a lock that the next client
+    # holds while it starts: collected at that moment, it would block the new one for good.
+    gc.collect()
     try:
         client: Any = Client(address, timeout=DASK_SECONDS)  # type: ignore[no-untyped-call]
     except (OSError, TypeError, ValueError) as error:

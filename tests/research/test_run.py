@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import numpy as np
@@ -325,3 +326,26 @@ def test_an_address_where_nobody_listens_is_one_line(done, folder, tmp_path, mon
     for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "http://127.0.0.1:9", "here", ""):
         with pytest.raises(ConfigError, match=f"--dask {address}: no dask scheduler answers there"):
             train(run, dask=address)
+
+
+def test_a_client_that_failed_is_gone_before_the_next_one_starts(
+    done, folder, tmp_path, monkeypatch
+):
+    distributed = pytest.importorskip("distributed")
+    left = []
+
+    class Watched(distributed.Client):
+        def __init__(self, *args, **kwargs):
+            left.append(sum(type(one) is Watched for one in gc.get_objects()) - 1)
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr("distributed.Client", Watched)
+    run = start(experiment(folder), tmp_path)
+    gc.disable()
+    try:
+        for _ in range(3):
+            with pytest.raises(ConfigError, match="no dask scheduler answers there"):
+                train(run, dask="here")
+    finally:
+        gc.enable()
+    assert left == [0, 0, 0]
