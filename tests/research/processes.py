@@ -109,7 +109,7 @@ def workers(group):
     return found
 
 
-def await_end(group, seconds=20):
+def await_end(group, seconds=60):
     """Wait until a process group has no member left, and return those that it still has."""
     deadline = time.monotonic() + seconds
     while processes(group) and time.monotonic() < deadline:
