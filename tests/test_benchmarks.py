@@ -210,7 +210,7 @@ def test_a_comparison_leaves_no_workers_that_wait():
         cwd=peak.ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=True,
     )
     assert set(result.stdout.split()) == {"ended"}

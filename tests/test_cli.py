@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 
 def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, check=False, cwd=cwd
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=800, check=False, cwd=cwd
     )
 
 
@@ -130,7 +130,7 @@ def test_freqtrade_lists_the_models_of_the_printed_path(tmp_path):
         [*command, "--freqaimodel-path", folder, "-1"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert {"LeaLSTMRegressor", "LeaGRURegressor"} <= set(result.stdout.split())
@@ -143,7 +143,7 @@ def serving(config, *arguments):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not config.exists():
             assert server.poll() is None, server.stderr.read()
             assert time.monotonic() < deadline
@@ -152,7 +152,7 @@ def serving(config, *arguments):
             yield server
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
+            server.wait(timeout=120)
 
 
 def test_replay_serves_until_interrupted_and_writes_the_config(tmp_path):
@@ -161,9 +161,9 @@ def test_replay_serves_until_interrupted_and_writes_the_config(tmp_path):
         url = json.loads(config.read_text())["exchange"]["ccxt_config"]["urls"]["api"]["public"]
         assert url.startswith("http://127.0.0.1:")
         host, port = url.removeprefix("http://").split("/")[0].split(":")
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=120).close()
         server.send_signal(signal.SIGINT)
-        output, errors = server.communicate(timeout=30)
+        output, errors = server.communicate(timeout=120)
     assert server.returncode == 0, errors
     assert "made up" in output
 
@@ -212,7 +212,7 @@ sys.argv = ["freqai-lstm", *{list(arguments)!r}]
 main()
 """
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=800, check=False
     )
 
 

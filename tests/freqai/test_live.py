@@ -11,7 +11,7 @@ from freqai_lstm_plugins.freqai import live, retries
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.replay import synthetic_market
 from tests.freqai.host import PAIR
-from tests.freqai.live import LiveRun
+from tests.freqai.live import PATIENCE, LiveRun
 from tests.freqai.test_slices import (
     CLASSIFIER,
     LabelIsFeature,
@@ -138,13 +138,13 @@ def test_a_bot_that_stops_ends_its_training_with_the_epoch(tmp_path, market, cap
         epochs.append(epoch.number)
         running.set()
         # Until the bot is told to stop.
-        self._stop_event.wait(10)
+        self._stop_event.wait(PATIENCE)
         after(self, epoch)
 
     monkeypatch.setattr(SequenceModel, "_after_epoch", noting)
     with LiveRun(tmp_path, market, **{f"{TRAINING}__n_epochs": 1000}) as bot:
         bot.candle()
-        assert running.wait(10)
+        assert running.wait(PATIENCE)
     assert epochs == [1]
     assert "the training was given up after epoch 1; the former model stays" in caplog.text
     assert "raised exception" not in caplog.text
