@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from freqai_lstm_plugins import SequenceRegressor, commands, load_model
 from freqai_lstm_plugins.cli import app
-from freqai_lstm_plugins.replay import synthetic_market
+from freqai_lstm_plugins.replay import synthetic_market, write_overlay
 
 COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 
@@ -166,6 +168,23 @@ def test_replay_serves_until_interrupted_and_writes_the_config(tmp_path):
         output, errors = server.communicate(timeout=120)
     assert server.returncode == 0, errors
     assert "made up" in output
+
+
+def test_replay_can_be_interrupted_as_soon_as_its_config_is_there(tmp_path, monkeypatch):
+    def write_and_stop(*given):
+        write_overlay(*given)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("freqai_lstm_plugins.replay.write_overlay", write_and_stop)
+    config = tmp_path / "replay.json"
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        result = CliRunner().invoke(app, ["replay", "--days", "1", "--config", str(config)])
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    assert result.exit_code == 0, result.output
+    assert config.is_file()
 
 
 def test_replay_serves_every_pair_of_a_folder(tmp_path):
