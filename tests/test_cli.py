@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 
 def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=800, check=False, cwd=cwd
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=1500, check=False, cwd=cwd
     )
 
 
@@ -231,7 +231,7 @@ sys.argv = ["freqai-lstm", *{list(arguments)!r}]
 main()
 """
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=800, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=1500, check=False
     )
 
 
