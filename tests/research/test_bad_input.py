@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import re
 import shutil
@@ -249,6 +250,9 @@ def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
         lambda client, n_workers, timeout: wait(client, n_workers, timeout=0.5),
     )
     run = start(experiment(folder, **QUICK), tmp_path)
+    # Clients of other tests that failed take a lock when they are collected, which a cluster holds
+    # while it starts.
+    gc.collect()
     with (
         distributed.LocalCluster(
             n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
