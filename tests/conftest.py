@@ -20,7 +20,7 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost,::1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What a property says must not hang on how busy the machine is, or on which examples are drawn today;
+# What a property says must not hang on how busy the machine is, or on what examples today draws;
 # `--hypothesis-profile=default` draws others. The environment of qlib has no hypothesis.
 if find_spec("hypothesis"):
     from hypothesis import HealthCheck, settings
