@@ -72,9 +72,7 @@ def test_the_slow_way_gives_the_same(price, qlib_compatible):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CANDLES is None, reason="FREQAI_LSTM_CANDLES names no folder")
-@pytest.mark.parametrize(
-    ("divisor", "qlib_compatible"), [(1, False), (10_000, False), (1, True)]
-)
+@pytest.mark.parametrize(("divisor", "qlib_compatible"), [(1, False), (10_000, False), (1, True)])
 def test_the_slow_way_gives_the_same_on_real_candles(divisor, qlib_compatible):
     files = sorted(Path(CANDLES).glob("*-1h.feather"))
     files += sorted((Path(CANDLES).parent / "vn30").glob("*.csv"))
