@@ -136,16 +136,6 @@ def test_a_stopped_bot_prepares_no_further_pair(tmp_path):
         train_all(model, {PAIR: frame})
 
 
-def test_an_ensemble_is_not_told_the_pair(tmp_path):
-    changes = {
-        "freqaimodel": "LeaEnsembleRegressor",
-        "freqai__model_training_parameters__model_kwargs": {"members": {"ridge": {}}},
-        PANEL: {"symbol_embedding": 2},
-    }
-    with pytest.raises(OperationalException, match="members of an ensemble are not told the pair"):
-        make_model(tmp_path, **changes)
-
-
 def test_a_panel_of_one_pair_is_trained_and_said_to_be_one(tmp_path, market, caplog):
     predicted, _ = backtest_pairs(tmp_path, {BTC: market[BTC]})
     assert predicted[BTC]["do_predict"].iloc[FIRST:].all()
