@@ -13,7 +13,7 @@ from freqtrade.enums import RunMode
 from tests.freqai.host import PAIR, make_model
 from tests.freqai.walk import SETTINGS, TIMEFRAME, SmallStrategy
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 class _Provider:
