@@ -79,11 +79,13 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         self._refuse_contradictions(given)
         self.has_columns = given.pop("columns", True)
         self.members = with_defaults(given.pop("members", {}), vars(train))
+        panel = self.settings.panel
         self.ensemble_settings = {
             "seed": train.seed,
             "num_threads": train.num_threads,
             "interval": train.interval,
             "label_period": self.settings.label_period,
+            "symbol_embedding": 0 if panel is None else panel.symbol_embedding,
             **given,
         }
         ensemble = self.new_ensemble()
@@ -103,16 +105,11 @@ class EnsembleRegressorModel(SequenceRegressorModel):
 
     def _refuse_contradictions(self, given: dict[str, Any]) -> None:
         """Raise ConfigError where `model_kwargs` say other things than the rest of the config."""
-        panel, train = self.settings.panel, self.settings.train
-        if panel is not None and panel.symbol_embedding:
-            raise ConfigError(
-                f"{PANEL}.symbol_embedding = {panel.symbol_embedding}: members of an ensemble are "
-                f"not told the pair. Set it to 0."
-            )
+        train = self.settings.train
         if "symbol_embedding" in given:
             raise ConfigError(
-                f"{WHERE}.model_kwargs: members of an ensemble are not told the pair. Leave "
-                f"symbol_embedding out."
+                f"{WHERE}.model_kwargs: {PANEL}.symbol_embedding says whether members are told the "
+                f"pair. Leave symbol_embedding out here."
             )
         has_columns = given.get("columns", True)
         if not isinstance(has_columns, bool):
@@ -130,6 +127,9 @@ class EnsembleRegressorModel(SequenceRegressorModel):
                 f"{WHERE}.model_kwargs: label_period = {period!r}, and label_period_candles is "
                 f"{self.settings.label_period}. Leave it out."
             )
+
+    def require_room(self, n_features: int, data: dict[str, Any], labels: list[str]) -> None:
+        """Nothing: all members of an ensemble can be told the pair."""
 
     def new_ensemble(self) -> EnsembleRegressor:
         """Make an ensemble that is not trained yet."""

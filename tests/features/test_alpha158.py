@@ -72,8 +72,8 @@ def test_the_slow_way_gives_the_same(price, qlib_compatible):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CANDLES is None, reason="FREQAI_LSTM_CANDLES names no folder")
-@pytest.mark.parametrize("divisor", [1, 10_000])
-def test_the_slow_way_gives_the_same_on_real_candles(divisor):
+@pytest.mark.parametrize(("divisor", "qlib_compatible"), [(1, False), (10_000, False), (1, True)])
+def test_the_slow_way_gives_the_same_on_real_candles(divisor, qlib_compatible):
     files = sorted(Path(CANDLES).glob("*-1h.feather"))
     files += sorted((Path(CANDLES).parent / "vn30").glob("*.csv"))
     assert files
@@ -81,7 +81,9 @@ def test_the_slow_way_gives_the_same_on_real_candles(divisor):
         read = pd.read_feather if file.suffix == ".feather" else pd.read_csv
         candles = read(file)[[*PRICES, "volume"]].tail(500).reset_index(drop=True)
         candles[PRICES] /= divisor
-        assert_alike(alpha158(candles), slow_alpha158(candles, exact=True))
+        found = alpha158(candles, qlib_compatible=qlib_compatible)
+        slow = slow_alpha158(candles, qlib_compatible=qlib_compatible, exact=True)
+        assert_alike(found, slow, atol=1e-7 if qlib_compatible else 1e-8)
 
 
 def test_a_window_that_is_not_full_gives_nan():
