@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import re
 import shutil
@@ -30,6 +29,7 @@ from freqai_lstm_plugins.research.judgement import (
 from freqai_lstm_plugins.research.market import Rules
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions
+from tests.research.clusters import local_cluster
 from tests.research.test_run import experiment, write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
@@ -250,13 +250,8 @@ def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
         lambda client, n_workers, timeout: wait(client, n_workers, timeout=0.5),
     )
     run = start(experiment(folder, **QUICK), tmp_path)
-    # Clients of other tests that failed take a lock when they are collected, which a cluster holds
-    # while it starts.
-    gc.collect()
     with (
-        distributed.LocalCluster(
-            n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
-        ) as cluster,
+        local_cluster(0) as cluster,
         pytest.raises(ConfigError, match=r"has no worker\. Start one with `dask worker tcp://"),
     ):
         train(run, dask=cluster.scheduler_address)
