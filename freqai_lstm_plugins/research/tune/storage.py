@@ -262,8 +262,8 @@ def writing_study() -> Iterator[None]:
         if isinstance(error, OSError):
             raise
         raise DataError(
-            f"The study's storage does not answer ({_innermost(error)}). Run the same command "
-            "again when it does: all that is finished is kept."
+            f"The study's storage does not answer ({_innermost(error)}). Run the same command again "
+            "when it does: all that is finished is kept."
         ) from error
 
 
@@ -378,7 +378,7 @@ def leased(trial: Any) -> Iterator[None]:
 
     def renew() -> None:
         while not over.wait(HEARTBEAT_SECONDS):
-            # The trial may be another's by now; that the file cannot be written, it says itself.
+            # The trial is another's by now, or the file cannot be written, which the trial will say.
             with contextlib.suppress(OSError, RuntimeError, ValueError):
                 trial.set_user_attr(LEASE, time.time())
 

@@ -497,9 +497,7 @@ def test_a_full_disk_is_no_failed_trial(done, folder, tmp_path, monkeypatch):
     assert [one[1:] for one in tried(session)][:2] == [one[1:] for one in tried(done)][:2]
 
 
-def test_a_study_that_cannot_be_written_is_one_line_and_goes_on(
-    done, folder, tmp_path, monkeypatch
-):
+def test_a_study_that_cannot_be_written_is_one_line_and_goes_on(done, folder, tmp_path, monkeypatch):
     pool, full = pytest.importorskip("sqlalchemy.pool").Pool, []
 
     def limit(connection, *_):
@@ -515,9 +513,7 @@ def test_a_study_that_cannot_be_written_is_one_line_and_goes_on(
 
     monkeypatch.setattr(study_module, "evaluate", filling)
     try:
-        with pytest.raises(
-            UnwritableError, match=r"written \(attempt to write a readonly"
-        ) as caught:
+        with pytest.raises(UnwritableError, match=r"written \(attempt to write a readonly") as caught:
             search(folder, tmp_path)
         assert "\n" not in str(caught.value)
         with pytest.raises(UnwritableError, match="The study cannot be written"):
