@@ -29,7 +29,6 @@ from freqai_lstm_plugins.research.judgement import (
 from freqai_lstm_plugins.research.market import Rules
 from freqai_lstm_plugins.research.started import start, train
 from freqai_lstm_plugins.research.store import list_entries, load_predictions
-from tests.research.clusters import local_cluster
 from tests.research.test_run import experiment, write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
@@ -251,7 +250,9 @@ def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
     )
     run = start(experiment(folder, **QUICK), tmp_path)
     with (
-        local_cluster(0) as cluster,
+        distributed.LocalCluster(
+            n_workers=0, processes=False, dashboard_address=None, protocol="tcp", host="127.0.0.1"
+        ) as cluster,
         pytest.raises(ConfigError, match=r"has no worker\. Start one with `dask worker tcp://"),
     ):
         train(run, dask=cluster.scheduler_address)

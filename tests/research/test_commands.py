@@ -188,6 +188,7 @@ def test_one_model_is_trained_the_short_way(place):
 @contextlib.contextmanager
 def a_cluster(cwd):
     """Start a scheduler and two workers as a user does; yields address, scheduler and a worker."""
+    distributed = pytest.importorskip("distributed")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -200,10 +201,8 @@ def a_cluster(cwd):
         running(*worker, cwd=cwd) as hand,
         running(*worker, cwd=cwd),
     ):
-        import distributed
-
-        with distributed.Client(address, timeout=300) as client:
-            client.wait_for_workers(2, timeout=300)
+        with distributed.Client(address, timeout=120) as client:
+            client.wait_for_workers(2, timeout=120)
         yield address, head, hand
 
 
@@ -221,7 +220,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_loses_nothing(place):
         ) as run:
             await_results(place / "o", 4)
             os.killpg(scheduler.pid, signal.SIGKILL)
-            said = run.communicate(timeout=600)[1]
+            said = run.communicate(timeout=200)[1]
         assert run.returncode == 1, said
         assert "Traceback" not in said
         (line,) = [line for line in said.splitlines() if line.startswith("Error: ")]
@@ -245,7 +244,7 @@ def test_a_dask_cluster_gives_identical_predictions_though_a_worker_is_killed(pl
         ) as run:
             await_results(place / "together", 5)
             os.killpg(lost.pid, signal.SIGKILL)
-            run.wait(900)
+            run.wait(300)
         if run.returncode:
             # What died with the worker is done by a second run.
             call("compare", *options, "--out", "together", "--dask", address, cwd=place)

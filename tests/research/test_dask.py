@@ -6,12 +6,11 @@ import pytest
 
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.research.started import start, train
-from tests.research.clusters import local_cluster
 from tests.research.test_run import experiment, write_candles
 
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "jinja2", "plotly"):
     pytest.importorskip(needed)
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 dask_workers = pytest.importorskip("freqai_lstm_plugins.research.dask_workers")
 
 
@@ -28,7 +27,14 @@ def test_a_cluster_trains_undisturbed_and_is_left_as_it_was(tmp_path, monkeypatc
         tmp_path / "out",
     )
     sampled = []
-    with local_cluster(1) as cluster:
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        protocol="tcp",
+        host="127.0.0.1",
+    ) as cluster:
         (worker,) = cluster.workers.values()
         sampling = worker.periodic_callbacks["profile"]
         ended = train(

@@ -89,7 +89,7 @@ def test_a_signal_says_what_is_done_and_how_to_go_on(place, name, to_all):
     with at_work(place) as (child, log, command):
         # A terminal sends Ctrl-C to the workers too, as a service manager does SIGTERM.
         (os.killpg if to_all else os.kill)(child.pid, number)
-        child.wait(300)
+        child.wait(60)
         assert await_end(child.pid) == []
     said = log.read_text()
     assert child.returncode == 128 + number, said
@@ -113,13 +113,13 @@ def test_a_signal_says_what_is_done_and_how_to_go_on(place, name, to_all):
 def test_ctrl_c_is_one_line_while_workers_start_and_while_results_are_judged(place, moment):
     with at_work(place, 24 if moment == "judging" else 0) as (child, log, _):
         if moment == "starting":
-            deadline = time.monotonic() + 300
+            deadline = time.monotonic() + 60
             while not workers(child.pid) and time.monotonic() < deadline:
                 time.sleep(0.01)
             # They import for seconds: no signal finds them ready.
             time.sleep(0.3)
         os.killpg(child.pid, signal.SIGINT)
-        child.wait(300)
+        child.wait(60)
         assert await_end(child.pid) == []
     said = log.read_text()
     assert child.returncode == 130, said
@@ -137,12 +137,12 @@ def test_a_training_that_is_stopped_goes_on_from_its_finished_jobs(place, name):
     log, number = place / "log", getattr(signal, name)
     with running(*CLI, *command, cwd=place, log=log) as child:
         # The net comes first, so its training is what is stopped.
-        deadline = time.monotonic() + 400
+        deadline = time.monotonic() + 120
         while not (place / "o" / "identity.json").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
         os.killpg(child.pid, number)
-        child.wait(300)
+        child.wait(60)
         assert await_end(child.pid) == []
     said = log.read_text()
     assert child.returncode == 128 + number, said
@@ -159,7 +159,7 @@ def test_a_worker_process_that_dies_takes_nothing_with_it(place):
     with at_work(place) as (child, log, _):
         before = finished_at(place / "o")
         os.kill(workers(child.pid)[0], signal.SIGKILL)
-        child.wait(900)
+        child.wait(400)
     assert child.returncode == 0, log.read_text()
     assert "Traceback" not in log.read_text()
     after = finished_at(place / "o")
