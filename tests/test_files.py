@@ -110,14 +110,16 @@ def test_a_full_disk_is_known_by_whatever_it_was_wrapped_in(number, is_full):
         except OSError as error:
             raise ValueError("the file cannot be written") from error
 
-    with pytest.raises(ValueError, match="cannot be written") as direct:
-        fail()
-    try:
+    def tidy_up():
         try:
             fail()
         finally:
-            raise RuntimeError("and the rest could not be tidied up")
-    except RuntimeError as later:
-        assert is_unwritable(later) is is_full
-    assert is_unwritable(direct.value) is is_full
+            raise RuntimeError("and the rest cannot be removed")
+
+    with pytest.raises(ValueError, match="cannot be written") as wrapped:
+        fail()
+    with pytest.raises(RuntimeError, match="cannot be removed") as later:
+        tidy_up()
+    assert is_unwritable(wrapped.value) is is_full
+    assert is_unwritable(later.value) is is_full
     assert not is_unwritable(ValueError("no cause at all"))
