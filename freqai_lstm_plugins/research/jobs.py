@@ -35,6 +35,7 @@ from freqai_lstm_plugins.files import is_unwritable, write_text
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
+from freqai_lstm_plugins.research.defaults import changed_defaults
 from freqai_lstm_plugins.research.forecasting import known_at_dates, moments, predict_test
 from freqai_lstm_plugins.version import __version__
 
@@ -121,6 +122,9 @@ class Job:
             content["balance"] = self.balance
         if self.left_out is not None:
             content["left_out"] = self.left_out
+        changed = changed_defaults(self.kind, self.settings)
+        if changed:
+            content["defaults"] = changed
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
