@@ -327,7 +327,7 @@ def _each(answer: Answer) -> str:
 @torch.no_grad()
 def _outputs(net: nn.Module, windows: WindowSet) -> Tensor:
     net.eval()
-    return all_outputs(net, windows.rows, windows.ends, windows.window)
+    return all_outputs(net, windows.rows, windows.ends, windows.window, by_series=True)
 
 
 @torch.no_grad()
