@@ -79,7 +79,7 @@ def finished_at(out):
     }
 
 
-def await_results(out, least, child=None, seconds=120):
+def await_results(out, least, child=None, seconds=600):
     """Wait until as many jobs are finished, or the run is over."""
     deadline = time.monotonic() + seconds
     while len(results(out)) < least and time.monotonic() < deadline:
