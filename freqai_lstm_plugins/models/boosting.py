@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -101,7 +102,48 @@ class XGBoostConfig(BoostingConfig):
     gamma: float = setting(0.0, _PENALTY, at_least(0))
 
 
-class LightGBM(TabularRegressor):
+class BoostingRegressor(TabularRegressor):
+    """Trees, kept as their library's text, and asked through a booster that the library made of it.
+
+    A text is parsed when it is first asked, and its booster is kept for as long as the model holds
+    that text: of some hundred trees parsing takes many times what a bot's one row does. Boosters
+    are found by their text, so none outlives a training that gave another one. They are only
+    asked, which both libraries allow from several threads at once.
+    """
+
+    config: BoostingConfig
+
+    def __init__(self, **settings: Any) -> None:
+        """Set every parameter; nothing is trained yet.
+
+        Raises:
+            ConfigError: A setting is unknown or wrong.
+        """
+        super().__init__(**settings)
+        self._boosters: dict[str, Any] = {}
+
+    @abstractmethod
+    def parse(self, state: str) -> Any:
+        """Return a new booster of the trees in a text.
+
+        Raises:
+            MismatchError: The library cannot read it.
+        """
+
+    def booster(self, state: str) -> Any:
+        """Return the booster of the trees in a text, which must only be asked."""
+        kept = self._boosters
+        if state in kept:
+            return kept[state]
+        found = self.parse(state)
+        learned = [] if self.fitted is None else self.fitted.learned
+        current = {text for levels in learned for text in levels} & kept.keys()
+        # In one assignment: where another thread asks too, at worst a text is parsed once more.
+        self._boosters = {text: kept[text] for text in current} | {state: found}
+        return found
+
+
+class LightGBM(BoostingRegressor):
     """LightGBM, one booster a target."""
 
     kind: ClassVar[str] = "lightgbm"
@@ -118,7 +160,7 @@ class LightGBM(TabularRegressor):
     ) -> Learned:
         """Grow trees for one target, on top of those of a former training where there are any."""
         lightgbm = _library("lightgbm")
-        begun = None if former is None else self._booster(former)
+        begun = None if former is None else self.parse(former)
         config, watch = self.config, _Watch(self.config, on_epoch)
         sets = [_lightgbm_set(lightgbm, table) for table in (train, valid) if table is not None]
         booster = lightgbm.train(
@@ -142,7 +184,7 @@ class LightGBM(TabularRegressor):
 
     def recall(self, state: str, x: Float32Array) -> FloatArray:
         """Predict rows by the trees in LightGBM's text."""
-        booster = self._booster(state)
+        booster = self.booster(state)
         if not len(x):
             return np.empty(0)
         found: FloatArray = booster.predict(x, num_threads=self.config.num_threads or 1)
@@ -150,12 +192,13 @@ class LightGBM(TabularRegressor):
 
     def contribute(self, state: str, x: Float32Array) -> FloatArray:
         """Return LightGBM's own contributions (SHAP values)."""
-        booster = self._booster(state)
+        booster = self.booster(state)
         threads = self.config.num_threads or 1
         found = booster.predict(x, pred_contrib=True, num_threads=threads)
         return np.asarray(found, dtype=np.float64)
 
-    def _booster(self, state: str) -> Any:
+    def parse(self, state: str) -> Any:
+        """Let LightGBM's own parser read a text."""
         lightgbm = _library("lightgbm")
         with library_errors("LightGBM"):
             return lightgbm.Booster(model_str=state)
@@ -186,7 +229,7 @@ class LightGBM(TabularRegressor):
         }
 
 
-class XGBoost(TabularRegressor):
+class XGBoost(BoostingRegressor):
     """XGBoost, one booster a target."""
 
     kind: ClassVar[str] = "xgboost"
@@ -203,7 +246,7 @@ class XGBoost(TabularRegressor):
     ) -> Learned:
         """Grow trees for one target, on top of those of a former training where there are any."""
         xgboost = _library("xgboost")
-        begun = None if former is None else self._booster(former)
+        begun = None if former is None else self.parse(former)
         config, watch = self.config, _Watch(self.config, on_epoch)
         tables = [table for table in (train, valid) if table is not None]
         named = zip(["train", "valid"], tables, strict=False)
@@ -238,13 +281,14 @@ class XGBoost(TabularRegressor):
         return self._ask(state, x, pred_contribs=True)
 
     def _ask(self, state: str, x: Float32Array, **how: bool) -> FloatArray:
-        booster = self._booster(state)
+        booster = self.booster(state)
         # What a text may say and a rule here does not know of, the library notices only now.
         with library_errors("XGBoost"):
             rows = _library("xgboost").DMatrix(x, feature_types=booster.feature_types)
             return np.asarray(booster.predict(rows, **how), dtype=np.float64)
 
-    def _booster(self, state: str) -> Any:
+    def parse(self, state: str) -> Any:
+        """Let XGBoost's own parser read a text."""
         booster = _library("xgboost").Booster({"nthread": self.config.num_threads or 1})
         with library_errors("XGBoost"):
             booster.load_model(bytearray(state.encode()))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
+import pickle
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -247,6 +252,56 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(name, monkeypatch):
     with pytest.raises(RuntimeError, match="enough"):
         model.fit_windows(prepared(n_targets=2, seed=1))
     np.testing.assert_array_equal(predicted(model, data).point, before)
+
+
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_a_text_is_parsed_once_and_its_booster_goes_with_it(name, monkeypatch):
+    data, later = prepared(n_targets=2), prepared(n_targets=2, seed=1)
+    model = LEARNERS[name]().fit_windows(data)
+    parsed = []
+    parse = model.parse
+
+    def note(text):
+        booster = parse(text)
+        parsed.append(weakref.ref(booster))
+        return booster
+
+    monkeypatch.setattr(model, "parse", note)
+    first, again = (predicted(model, data).point for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    # One text a target.
+    assert len(parsed) == 2
+    model.fit_windows(later)
+    fresh = type(model).from_state(model.to_state())
+    np.testing.assert_array_equal(predicted(model, later).point, predicted(fresh, later).point)
+    assert len(parsed) == 4
+    gc.collect()
+    assert [ref() is None for ref in parsed] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_threads_and_copies_of_a_model_that_was_asked_say_the_same(name):
+    data = prepared()
+    model = LEARNERS[name](loss="quantile", interval=0.8).fit_windows(data)
+    expected = predicted(model, data)
+    fresh = type(model).from_state(model.to_state())
+    with ThreadPoolExecutor(4) as pool:
+        said = list(pool.map(lambda _: predicted(fresh, data), range(12)))
+    said += [
+        predicted(one, data) for one in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)))
+    ]
+    for found in said:
+        np.testing.assert_array_equal(found.lower, expected.lower)
+        np.testing.assert_array_equal(found.upper, expected.upper)
+
+
+@pytest.mark.parametrize("name", BOOSTERS)
+def test_going_on_from_a_model_that_is_being_asked_leaves_it_as_it_was(name):
+    data = prepared()
+    former = LEARNERS[name]().fit_windows(data)
+    before = predicted(former, data).point
+    LEARNERS[name]().fit_windows(prepared(seed=1), start_from=former)
+    np.testing.assert_array_equal(predicted(former, data).point, before)
 
 
 def test_a_misspelt_setting_names_the_closest():

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -189,6 +188,7 @@ def test_one_model_is_trained_the_short_way(place):
 @contextlib.contextmanager
 def a_cluster(cwd):
     """Start a scheduler and two workers as a user does; yields address, scheduler and a worker."""
+    distributed = pytest.importorskip("distributed")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -201,7 +201,8 @@ def a_cluster(cwd):
         running(*worker, cwd=cwd) as hand,
         running(*worker, cwd=cwd),
     ):
-        time.sleep(8)
+        with distributed.Client(address, timeout=120) as client:
+            client.wait_for_workers(2, timeout=120)
         yield address, head, hand
 
 
