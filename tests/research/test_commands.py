@@ -101,7 +101,7 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path):
     stocks(tmp_path)
     done = shell(compare, tmp_path)
     assert "Report: out/vn30/report/report.html" in done.stdout
-    assert "2 symbols, 1 folds, 8 jobs, 0 of them done" in done.stderr
+    assert "2 symbols, 1 fold, 8 jobs, 0 of them done" in done.stderr
     found = "HPG: a price is zero or negative: 2020-01-29 (lowest price 0), now missing"
     assert f"Data: {found}" in done.stderr
     assert "HPG,2020-01-29" in (tmp_path / "out/vn30/checks/missing.csv").read_text()
