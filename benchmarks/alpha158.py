@@ -20,6 +20,8 @@ from freqai_lstm_plugins.replay import synthetic_market
 # Where nobody names a folder there is none, whatever lies beside the checkout.
 GOLDEN = Path(os.environ.get("FREQAI_LSTM_GOLDEN", os.devnull))
 OURS, NEWEST, STRAIGHT = "alpha158", "the newest row", "pandas, one expression at a time"
+# What the features of a new candle may take in a bot.
+NEWEST_SECONDS = 0.05
 
 
 def candles(rows: int) -> pd.DataFrame:
@@ -74,6 +76,8 @@ def _add_times(row: Row, size: Size) -> None:
     row.ratios.append(
         Ratio(f"{NEWEST} from {shape.newest} candles / {what}", share, "at most 0.05")
     )
+    bound = Spread.of([seconds / NEWEST_SECONDS for seconds in times[NEWEST]])
+    row.ratios.append(Ratio(f"{NEWEST} / {1000 * NEWEST_SECONDS:.0f} ms", bound, "at most 1"))
     row.absolute += [
         (f"{what}: {name}", Spread.of(seconds), "s")
         for name, seconds in {OURS: times[OURS], **slow}.items()

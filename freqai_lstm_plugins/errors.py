@@ -4,6 +4,7 @@
 FreqaiLSTMError
 ├── ConfigError        a setting is unknown, misspelt, of wrong type or out of range (a ValueError)
 ├── DataError          features, targets or candles cannot be used as they are (a ValueError)
+│   └── UnwritableError       a disk is full, or may only be read
 ├── TrainingError      a training had to stop, for example on a loss that is not finite
 │   ├── StoppedError          somebody asked for it, such as a bot that shuts down
 │   └── WorkersLostError      nobody is there to do it, such as a cluster that does not answer
@@ -30,6 +31,10 @@ class ConfigError(FreqaiLSTMError, ValueError):
 
 class DataError(FreqaiLSTMError, ValueError):
     """Features, targets or candles cannot be used as they are."""
+
+
+class UnwritableError(DataError):
+    """A disk is full or may only be read, which says nothing against what was to be written."""
 
 
 class TrainingError(FreqaiLSTMError, RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# The disk is full, or a user's share of it, or it may only be read.
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @contextmanager
@@ -38,3 +42,15 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
     with replacing(path) as stream:
         stream.write(text.encode("utf-8"))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then the one that led to it, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_unwritable(error: BaseException) -> bool:
+    """Whether an error comes of a disk that is full or may only be read, whatever wraps it."""
+    return any(isinstance(one, OSError) and one.errno in UNWRITABLE for one in causes(error))

@@ -419,7 +419,8 @@ def test_tensors_that_claim_more_than_the_file_holds_are_refused(file, name):
     started = time.monotonic()
     with pytest.raises(CheckpointError):
         load_model(file)
-    assert time.monotonic() - started < 2
+    # As many numbers as it claims would take hours, if they found room.
+    assert time.monotonic() - started < 60
 
 
 def test_many_views_of_one_tensor_are_refused(file):
@@ -472,7 +473,7 @@ def test_a_record_that_the_directory_calls_a_folder_is_read_all_the_same(model, 
     np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_a_flipped_byte_is_refused_or_harmless(model, rows, tmp_path, place, byte):
     file = tmp_path / "model.zip"
@@ -500,7 +501,7 @@ def test_one_wrong_bit_in_a_weight_is_found(model, file):
         read_checkpoint(file)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(noise=st.binary(max_size=300))
 def test_bytes_without_meaning_are_no_model(tmp_path, noise):
     for start in (b"", b"PK\x03\x04"):

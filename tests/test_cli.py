@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -14,17 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from freqai_lstm_plugins import SequenceRegressor, commands, load_model
 from freqai_lstm_plugins.cli import app
-from freqai_lstm_plugins.replay import synthetic_market
+from freqai_lstm_plugins.replay import synthetic_market, write_overlay
 
 COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 
 
 def call(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=300, check=False, cwd=cwd
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=800, check=False, cwd=cwd
     )
 
 
@@ -130,7 +132,7 @@ def test_freqtrade_lists_the_models_of_the_printed_path(tmp_path):
         [*command, "--freqaimodel-path", folder, "-1"],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     assert {"LeaLSTMRegressor", "LeaGRURegressor"} <= set(result.stdout.split())
@@ -143,7 +145,7 @@ def serving(config, *arguments):
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not config.exists():
             assert server.poll() is None, server.stderr.read()
             assert time.monotonic() < deadline
@@ -152,7 +154,7 @@ def serving(config, *arguments):
             yield server
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
+            server.wait(timeout=120)
 
 
 def test_replay_serves_until_interrupted_and_writes_the_config(tmp_path):
@@ -161,11 +163,28 @@ def test_replay_serves_until_interrupted_and_writes_the_config(tmp_path):
         url = json.loads(config.read_text())["exchange"]["ccxt_config"]["urls"]["api"]["public"]
         assert url.startswith("http://127.0.0.1:")
         host, port = url.removeprefix("http://").split("/")[0].split(":")
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=120).close()
         server.send_signal(signal.SIGINT)
-        output, errors = server.communicate(timeout=30)
+        output, errors = server.communicate(timeout=120)
     assert server.returncode == 0, errors
     assert "made up" in output
+
+
+def test_replay_can_be_interrupted_as_soon_as_its_config_is_there(tmp_path, monkeypatch):
+    def write_and_stop(*given):
+        write_overlay(*given)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("freqai_lstm_plugins.replay.write_overlay", write_and_stop)
+    config = tmp_path / "replay.json"
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        result = CliRunner().invoke(app, ["replay", "--days", "1", "--config", str(config)])
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    assert result.exit_code == 0, result.output
+    assert config.is_file()
 
 
 def test_replay_serves_every_pair_of_a_folder(tmp_path):
@@ -212,7 +231,7 @@ sys.argv = ["freqai-lstm", *{list(arguments)!r}]
 main()
 """
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=800, check=False
     )
 
 

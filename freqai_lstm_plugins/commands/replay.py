@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -64,19 +66,19 @@ def replay(
     if serve_as is not None and serve_as != timeframe:
         candles, timeframe = relabel(candles, serve_as), serve_as
     with ReplayExchange(candles, timeframe, live=live, port=port) as exchange:
+        # Before the config is there: a program that waited for it may stop us at once.
+        ended = _interruption()
         write_overlay(config, exchange.url, exchange.pairs)
         source = f"candles of {datadir}" if datadir else "a synthetic market (made up)"
         served = ", ".join(exchange.pairs)
         out.print(f"Serving {served}: {source} on {exchange.url}, on this machine alone.")
         out.print(f"Give freqtrade --config {config} as its last config. Ctrl-C ends.")
-        _wait_for_interrupt()
+        ended.wait()
 
 
-def _wait_for_interrupt() -> None:
-    import signal
-    import threading
-
+def _interruption() -> threading.Event:
+    """Return what is set by Ctrl-C and by SIGTERM, which from now on end nothing else."""
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda number, frame: ended.set())
-    ended.wait()
+    return ended

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import signal
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freqai_lstm_plugins.commands.console import err, out
+from freqai_lstm_plugins.commands.console import err, out, stoppable
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from freqai_lstm_plugins.research.tune.objective import Runner
     from freqai_lstm_plugins.research.tune.search import Search
     from freqai_lstm_plugins.research.tune.session import Asked, Session
 
 N_TRIALS = 30
+STOPPED = "Stopped. What is finished stays finished: the same command goes on from there."
 
 # What is searched.
 File = Annotated[Path | None, typer.Argument(help="A TOML file, as of `freqai-lstm compare`.")]
@@ -111,20 +108,21 @@ def tune(
     if init:
         _write_ranges(ranges or Path("ranges.json"))
         return
-    from freqai_lstm_plugins.research.experiment import load_experiment
-    from freqai_lstm_plugins.research.tune.objective import Runner
-    from freqai_lstm_plugins.research.tune.search import make_search
-    from freqai_lstm_plugins.research.tune.session import Asked
-
     if experiment is None or model is None:
         raise ConfigError(
             "Name an experiment and a model: freqai-lstm tune hourly.toml --model lstm."
         )
-    read = load_experiment(experiment, overrides or [])
-    place = folder or Path(read.output.folder or Path("out") / "tune")
-    wanted: Any = Asked(read, model, place, ranges, objective, storage, study, share)  # type: ignore[arg-type]
-    how, runner = make_search(sampler, pruner, seed), Runner(workers, dask)
-    with _stopped_by_term():
+    with stoppable() as stop:
+        stop.say = lambda: STOPPED
+        from freqai_lstm_plugins.research.experiment import load_experiment
+        from freqai_lstm_plugins.research.tune.objective import Runner
+        from freqai_lstm_plugins.research.tune.search import make_search
+        from freqai_lstm_plugins.research.tune.session import Asked
+
+        read = load_experiment(experiment, overrides or [])
+        place = folder or Path(read.output.folder or Path("out") / "tune")
+        wanted: Any = Asked(read, model, place, ranges, objective, storage, study, share)  # type: ignore[arg-type]
+        how, runner = make_search(sampler, pruner, seed), Runner(workers, dask)
         if nested:
             _refuse_beside_nested(holdout, config)
             _search_nested(wanted, trials or N_TRIALS, how, runner)
@@ -253,17 +251,3 @@ def _write_json(path: Path, found: dict[str, Any]) -> None:
 
     with writing_to(path.parent):
         write_text(path, json.dumps(found, indent=2) + "\n")
-
-
-@contextmanager
-def _stopped_by_term() -> Iterator[None]:
-    """Let SIGTERM end the search as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -361,7 +361,10 @@ def _require_same_index(values: Any, given: Any, what: str) -> None:
     mine, theirs = _on_one_clock(values.index), _on_one_clock(given.index)
     if mine.equals(theirs):
         return
-    at = next(i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+    differing = (i for i, (a, b) in enumerate(zip(mine, theirs, strict=True)) if a != b)
+    # The same labels of two types, such as int64 and Int64, are no difference.
+    if (at := next(differing, None)) is None:
+        return
     raise DataError(
         f"{what} has another index than X: row {at} is {values.index[at]}, and {given.index[at]} "
         f"in X. Give both the same index, or {what} as an array in the order of X."

@@ -43,7 +43,6 @@ class DurableDataDrawer(FreqaiDataDrawer):
         full_path: Folder of the identifier.
         config: freqtrade's config.
         extra_columns: Tells from the labels which columns predictions have beside them.
-
         require: Called with each model that is read. It makes a net of the user's own whole, and
             raises where the model is none that can be used.
 
@@ -251,7 +250,8 @@ class DurableDataDrawer(FreqaiDataDrawer):
 
     def save_historic_predictions_to_disk(self) -> None:
         """Save the predictions made so far, and the same again as a backup."""
-        content = cloudpickle.dumps(self.historic_predictions)
+        # A copy, since the trading loop adds pairs while this is read.
+        content = cloudpickle.dumps(self.historic_predictions.copy())
         for path in (self.historic_predictions_path, self.historic_predictions_bkp_path):
             with replacing(path) as stream:
                 stream.write(content)

@@ -70,12 +70,6 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         """Refuse members that would only fail in the first training."""
         # freqtrade's own plot knows trees alone.
         self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
-        panel = self.settings.panel
-        if panel is not None and panel.symbol_embedding:
-            raise ConfigError(
-                f"{PANEL}.symbol_embedding = {panel.symbol_embedding}: members of an ensemble are "
-                f"not told the pair. Set it to 0."
-            )
         given = dict(self.settings.model_kwargs)
         self.has_columns = given.pop("columns", True)
         if not isinstance(self.has_columns, bool):
@@ -98,13 +92,15 @@ class EnsembleRegressorModel(SequenceRegressorModel):
             )
         if "symbol_embedding" in given:
             raise ConfigError(
-                f"{WHERE}.model_kwargs: members of an ensemble are not told the pair. Leave "
-                f"symbol_embedding out."
+                f"{WHERE}.model_kwargs: {PANEL}.symbol_embedding says whether members are told the "
+                f"pair. Leave symbol_embedding out here."
             )
+        panel = self.settings.panel
         self.ensemble_settings = {
             "seed": train.seed,
             "num_threads": train.num_threads,
             "interval": train.interval,
+            "symbol_embedding": 0 if panel is None else panel.symbol_embedding,
             **given,
         }
         ensemble = self.new_ensemble()
@@ -124,6 +120,9 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _HARMLESS}
         written = {"members": shown, "columns": self.has_columns, **kept}
         self.settings = dataclasses.replace(self.settings, model_kwargs=written)
+
+    def require_room(self, n_features: int, data: dict[str, Any], labels: list[str]) -> None:
+        """Nothing: all members of an ensemble can be told the pair."""
 
     def new_ensemble(self) -> EnsembleRegressor:
         """Make an ensemble that is not trained yet."""

@@ -126,9 +126,17 @@ class LiveModel(HostedModel):
         self.train_timer("stop", pair)
         self.train_queue.remove(pair)
         self.train_queue.append(pair)
-        self.dd.save_historic_predictions_to_disk()
-        if self.freqai_info.get("write_metrics_to_disk", False):
-            self.dd.save_metric_tracker_to_disk()
+        try:
+            self.dd.save_historic_predictions_to_disk()
+            if self.freqai_info.get("write_metrics_to_disk", False):
+                self.dd.save_metric_tracker_to_disk()
+        except OSError as error:
+            # It would end the thread, and with it all trainings to come.
+            logger.error(  # noqa: TRY400
+                "The past predictions are not saved (%s). Make room on the disk: they are saved "
+                "after the next training.",
+                error,
+            )
 
     def training_unit(self, pair: str) -> str:
         """Return what is trained when it is the turn of a pair; if it fails, that is what rests."""

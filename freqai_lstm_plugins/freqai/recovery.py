@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import pandas as pd
 import rapidjson
+
+from freqai_lstm_plugins.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +38,8 @@ def set_aside_damaged(folder: Path) -> None:
     predictions, backup = folder / PREDICTIONS, folder / PREDICTIONS_BACKUP
     is_lost = _set_aside(predictions, _read_predictions)
     if is_lost and not _set_aside(backup, _read_predictions) and backup.is_file():
-        shutil.copy(backup, predictions)
+        with replacing(predictions) as stream:
+            stream.write(backup.read_bytes())
         logger.warning("Took the past predictions from %s.", backup)
 
 

@@ -122,7 +122,13 @@ class ReplayExchange:
         return f"http://{host}:{self._socket.getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
-        await self._start(self._listen())
+        listening = self._listen()
+        try:
+            await self._start(listening)
+        except BaseException:
+            # Whoever is cancelled here is never left by `__aexit__`.
+            await self._close()
+            raise
         return self
 
     async def __aexit__(

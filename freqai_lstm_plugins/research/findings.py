@@ -119,7 +119,7 @@ def find(
     dates_per_year: float,
     trading: Trading | None = None,
     ranked_by: Measure | None = None,
-    n_draws: int = 2000,
+    n_draws: int | None = None,
 ) -> Findings:
     """Judge predictions in every way that the report shows.
 
@@ -130,7 +130,7 @@ def find(
         trading: How to trade them; no accounts without it.
         ranked_by: Figure that ranks models and is tested: rank IC across symbols by default, or
             over time where most dates have fewer than five symbols.
-        n_draws: Draws of the bootstrap.
+        n_draws: Draws of the bootstrap; None takes as many as the comparisons ask for.
 
     Raises:
         DataError: There are too few dates, or no candle that all models have a prediction for.
@@ -237,7 +237,7 @@ class _Traded:
     judgement: Judgement
 
 
-def _trade_all(table: pd.DataFrame, trading: Trading, horizon: int, n_draws: int) -> _Traded:
+def _trade_all(table: pd.DataFrame, trading: Trading, horizon: int, n_draws: int | None) -> _Traded:
     runs = list(table[RUN].drop_duplicates().itertuples(index=False, name=None))
     dates = pd.DatetimeIndex(np.sort(table["date"].unique()))
     symbols = sorted(table["symbol"].unique())

@@ -36,6 +36,10 @@ CHAMPION = "lightgbm"
 LEVEL = 0.05
 # How often a true difference shall be found by as many years as a verdict asks for.
 POWER = 0.8
+DRAWS = 2000
+# A p value is a share of draws: Holm multiplies it by the comparisons, and the least that draws can
+# say must stay well below the level after that.
+DRAWS_PER_COMPARISON = 50
 MIN_BLOCKS = 4
 LABELS_PER_BLOCK = 2
 TIE = 1e-12
@@ -78,7 +82,7 @@ def judge(
     dates_per_year: float,
     baselines: Sequence[str] = BASELINES,
     champion: str = CHAMPION,
-    n_draws: int = 2000,
+    n_draws: int | None = None,
     seed: int = 0,
 ) -> Judgement:
     """Compare each model with the baselines, and all of them with the best.
@@ -91,7 +95,7 @@ def judge(
         baselines: Models to hold the others against; those that are not there are passed over.
             Two of them are compared once, against the later one.
         champion: Model that all others together are tested against.
-        n_draws: Draws of the bootstrap.
+        n_draws: Draws of the bootstrap; None takes 2,000, and more for many comparisons.
         seed: Seed of the draws.
 
     Raises:
@@ -99,7 +103,7 @@ def judge(
         DataError: There are fewer dates than four of the shortest blocks have.
         MissingExtraError: arch is not installed.
     """
-    if horizon < 1 or n_draws < 1:
+    if horizon < 1 or (n_draws is not None and n_draws < 1):
         raise ConfigError(f"horizon is {horizon} and n_draws {n_draws}: both must be 1 or more.")
     complete = series.dropna().sort_index(axis=1)
     least = least_dates(horizon)
@@ -110,9 +114,11 @@ def judge(
         )
     averages = complete.T.groupby(level=0).mean().T
     block = choose_block(averages, horizon)
-    drawn = _draw(complete, block, n_draws, seed)
+    pairs = _pairs(averages, [name for name in baselines if name in averages])
+    n_drawn = n_draws or max(DRAWS, DRAWS_PER_COMPARISON * len(pairs))
+    drawn = _draw(complete, block, n_drawn, seed)
     models = _describe(complete, averages, drawn)
-    comparisons = _compare(averages, drawn, [name for name in baselines if name in averages])
+    comparisons = _compare(averages, drawn, pairs)
     comparisons["more_years"] = [
         _more_years(line, len(complete) / dates_per_year, _reach(len(comparisons)))
         for line in comparisons.to_dict("records")
@@ -120,12 +126,12 @@ def judge(
     return Judgement(
         models=models,
         comparisons=comparisons.drop(columns=["date_error", "seed_error"]),
-        best_set=find_best_set(averages, block, n_draws, seed),
+        best_set=find_best_set(averages, block, n_draws or DRAWS, seed),
         champion=champion,
-        spa=ask_superiority(averages, champion, block, n_draws, seed),
+        spa=ask_superiority(averages, champion, block, n_draws or DRAWS, seed),
         block=block,
         n_dates=len(complete),
-        n_draws=n_draws,
+        n_draws=n_drawn,
     )
 
 
@@ -198,29 +204,37 @@ def _describe(series: pd.DataFrame, averages: pd.DataFrame, drawn: _Drawn) -> pd
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis("model")
 
 
-def _compare(averages: pd.DataFrame, drawn: _Drawn, baselines: Sequence[str]) -> pd.DataFrame:
+def _pairs(averages: pd.DataFrame, baselines: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each model and what it is held against; the same two are no second comparison."""
+    return [
+        (str(model), baseline)
+        for number, baseline in enumerate(baselines)
+        for model in averages
+        if model != baseline and model not in baselines[number + 1 :]
+    ]
+
+
+def _compare(
+    averages: pd.DataFrame, drawn: _Drawn, pairs: Sequence[tuple[str, str]]
+) -> pd.DataFrame:
     lines: list[dict[str, Any]] = []
-    for number, baseline in enumerate(baselines):
-        for model in averages:
-            # The same two are no second comparison.
-            if model == baseline or model in baselines[number + 1 :]:
-                continue
-            values = (drawn.both[model] - drawn.both[baseline]).to_numpy()
-            difference = float(averages[model].mean() - averages[baseline].mean())
-            lower, upper = _ends(values)
-            date_error = float((drawn.dates[model] - drawn.dates[baseline]).std(ddof=0))
-            lines.append(
-                {
-                    "model": model,
-                    "against": baseline,
-                    "difference": difference,
-                    "lower": lower,
-                    "upper": upper,
-                    "p": _p_value(values, difference),
-                    "date_error": date_error,
-                    "seed_error": math.sqrt(max(float(values.var()) - date_error**2, 0.0)),
-                }
-            )
+    for model, baseline in pairs:
+        values = (drawn.both[model] - drawn.both[baseline]).to_numpy()
+        difference = float(averages[model].mean() - averages[baseline].mean())
+        lower, upper = _ends(values)
+        date_error = float((drawn.dates[model] - drawn.dates[baseline]).std(ddof=0))
+        lines.append(
+            {
+                "model": model,
+                "against": baseline,
+                "difference": difference,
+                "lower": lower,
+                "upper": upper,
+                "p": _p_value(values, difference),
+                "date_error": date_error,
+                "seed_error": math.sqrt(max(float(values.var()) - date_error**2, 0.0)),
+            }
+        )
     columns = ["model", "against", "difference", "lower", "upper", "p", "date_error", "seed_error"]
     found = pd.DataFrame(lines, columns=columns)
     found.insert(6, "p_holm", holm(found["p"].to_numpy(dtype=float)))
@@ -265,7 +279,7 @@ def _more_years(line: dict[Hashable, Any], years: float, reach: float) -> float:
 
 
 def find_best_set(
-    averages: pd.DataFrame, block: int, n_draws: int = 2000, seed: int = 0
+    averages: pd.DataFrame, block: int, n_draws: int = DRAWS, seed: int = 0
 ) -> tuple[str, ...] | None:
     """Return the models that cannot be told from the best (model confidence set at 5 %).
 
@@ -301,7 +315,7 @@ def _first_alike(averages: pd.DataFrame) -> dict[str, str]:
 
 
 def ask_superiority(
-    averages: pd.DataFrame, champion: str, block: int, n_draws: int = 2000, seed: int = 0
+    averages: pd.DataFrame, champion: str, block: int, n_draws: int = DRAWS, seed: int = 0
 ) -> float | None:
     """Return the probability of such a lead over the champion if none were better (Hansen's SPA).
 

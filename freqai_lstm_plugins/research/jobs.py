@@ -31,10 +31,11 @@ from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.data.splits import Fold, FoldRows, assert_no_peeking, fold_rows
 from freqai_lstm_plugins.errors import DataError, FreqaiLSTMError, StoppedError
 from freqai_lstm_plugins.features.labels import KNOWN_AT, LABEL
-from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.files import is_unwritable, write_text
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
 from freqai_lstm_plugins.models.registry import new_model, save_model
 from freqai_lstm_plugins.research.dataset import LAST_KNOWN_LABEL, Table, read_features
+from freqai_lstm_plugins.research.defaults import changed_defaults
 from freqai_lstm_plugins.research.forecasting import known_at_dates, moments, predict_test
 from freqai_lstm_plugins.version import __version__
 
@@ -121,6 +122,9 @@ class Job:
             content["balance"] = self.balance
         if self.left_out is not None:
             content["left_out"] = self.left_out
+        changed = changed_defaults(self.kind, self.settings)
+        if changed:
+            content["defaults"] = changed
         text = json.dumps(content, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -150,11 +154,13 @@ class Done:
         job: The job.
         seconds: What it took.
         failure: Why it failed, in one line; None where it succeeded.
+        lacks_room: Whether it failed because the disk is full or may only be read.
     """
 
     job: Job
     seconds: float
     failure: str | None = None
+    lacks_room: bool = False
 
 
 @dataclass(frozen=True)
@@ -253,13 +259,17 @@ def run_job(
     except StoppedError:
         raise
     except FreqaiLSTMError as error:
-        return Done(job, time.perf_counter() - started, str(error))
+        return _failed(job, started, error, str(error))
     # Whatever a model or a full disk raises: the other jobs go on, and the reason is kept.
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        return Done(job, time.perf_counter() - started, " ".join(reason.split()))
+        return _failed(job, started, error, " ".join(reason.split()))
     return Done(job, time.perf_counter() - started)
+
+
+def _failed(job: Job, started: float, error: Exception, reason: str) -> Done:
+    return Done(job, time.perf_counter() - started, reason, is_unwritable(error))
 
 
 @contextlib.contextmanager

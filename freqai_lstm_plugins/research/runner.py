@@ -169,6 +169,8 @@ def _cluster(address: str | None) -> Iterator[None]:
         from distributed import Client
     except ImportError as error:
         raise MissingExtraError("dask", "cluster", "A run on a dask cluster") from error
+    from freqai_lstm_plugins.research.dask_workers import undisturbed
+
     # A client that failed stops its thread when it is collected, under a lock that the next client
     # holds while it starts: collected at that moment, it would block the new one for good.
     gc.collect()
@@ -189,7 +191,8 @@ def _cluster(address: str | None) -> Iterator[None]:
                 f"{address} --nthreads 1`."
             ) from error
         try:
-            yield
+            with undisturbed(client, address):
+                yield
         except Exception as error:
             if client.status == "running" and not _is_cancelled(error):
                 raise

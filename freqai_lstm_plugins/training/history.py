@@ -73,6 +73,6 @@ def plot_history(history: History, name: str) -> Figure:
             numbers, [epoch.valid_loss or 0.0 for epoch in history.epochs], label="validation"
         )
     axes.axvline(history.best_epoch, color="grey", linestyle=":", label="weights kept")
-    axes.set(title=name, xlabel="epoch", ylabel="weighted mean squared error (scaled targets)")
+    axes.set(title=name, xlabel="epoch", ylabel="weighted mean loss")
     axes.legend()
     return figure

@@ -106,6 +106,14 @@ def test_what_belongs_to_other_rows_than_the_features_is_refused(what, shift):
     prepare(x, np.asarray(other), DataConfig(window=3))
 
 
+def test_the_same_index_of_another_type_is_the_same():
+    """Catches a StopIteration: pandas calls int64 and Int64 different, and no label of them is."""
+    x = frame().reset_index(drop=True)
+    y = x["a"].set_axis(x.index.astype("Int64"))
+    assert not y.index.equals(x.index)
+    assert len(prepare(x, y, DataConfig(window=3)).train) > 0
+
+
 def test_panels_are_compared_part_by_part():
     frames = {"A": frame(), "B": frame(1)}
     targets = {name: part["a"] for name, part in frames.items()}

@@ -228,7 +228,7 @@ def test_a_label_that_is_never_known_is_no_training_row():
         assert_no_peeking(fold, rows, calendar, late)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     gaps=st.sets(st.integers(0, 59), max_size=40),
     horizon=st.integers(1, 12),

@@ -73,7 +73,7 @@ class Bot:
         arguments += ["--config", str(self.config), "--config", str(self.overlay), *more]
         return Freqtrade(arguments, self.log, threads=1)
 
-    def run(self, command: str, *more: str, timeout: float = 300) -> str:
+    def run(self, command: str, *more: str, timeout: float = 600) -> str:
         with self.start(command, *more) as child:
             return child.wait(timeout)
 

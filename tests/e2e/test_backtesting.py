@@ -93,7 +93,7 @@ def test_one_config_serves_every_model(bot, model):
 def refusal(bot: Bot, *arguments: str) -> str:
     """Return what freqtrade says when it refuses to start; it is one line, without a traceback."""
     with bot.start("backtesting", *arguments) as child:
-        assert child.process.wait(120) != 0
+        assert child.process.wait(400) != 0
         output = child.output()
     assert "Traceback" not in output
     return output

@@ -160,7 +160,7 @@ def test_a_dry_run_killed_at_three_candles_goes_on_as_if_it_had_not_been(tmp_pat
             unbroken.wait_for(
                 lambda _: (seen_by(whole).reset_index()["date"] == last).sum() == len(PAIRS),
                 "the last candle of each pair",
-                120,
+                400,
             )
             assert "raised exception" not in unbroken.output()
     one, other = seen_by(whole), seen_by(broken)

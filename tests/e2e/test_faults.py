@@ -94,7 +94,7 @@ def trading(folder: Path, window: int, faults: Faults) -> Iterator[Trading]:
     with live_exchange(faults) as exchange:
         bot = Bot(folder, exchange, changes)
         with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
-            child.wait_for(has_trained_all, "the first training", 240)
+            child.wait_for(has_trained_all, "the first training", 600)
             yield Trading(child, faults)
 
 
@@ -109,8 +109,8 @@ def test_a_bot_outlives_the_quick_faults_and_trusts_no_window_with_a_hole(tmp_pa
         newest = forming_candle()
         for fault in QUICK_FAULTS:
             bot.disturb(**fault)
-            bot.wait_until_met(2, 90)
-        bot.wait_for_candle(newest, 60)
+            bot.wait_until_met(2, 300)
+        bot.wait_for_candle(newest, 300)
         bot.check_sound()
         found = bot.predictions()
     assert set(found["BTC/USDT"].values()) == {1}
@@ -120,7 +120,7 @@ def test_a_bot_outlives_the_quick_faults_and_trusts_no_window_with_a_hole(tmp_pa
 @pytest.fixture(scope="module")
 def bot(tmp_path_factory):
     with trading(tmp_path_factory.mktemp("faults"), WINDOW, Faults()) as running:
-        running.wait_for_candle(1, 120)
+        running.wait_for_candle(1, 400)
         yield running
 
 

@@ -69,6 +69,6 @@ def test_a_dry_run_of_futures_trains_and_predicts(tmp_path, market):
         bot = Bot(tmp_path, exchange, changes)
         with bot.start("trade") as child:
             output = child.wait_for(
-                lambda text: text.count("predicted") >= 2, "a prediction a pair", 240
+                lambda text: text.count("predicted") >= 2, "a prediction a pair", 600
             )
     assert not re.search(r"raised exception| - (ERROR|CRITICAL) - |Traceback", output)

@@ -41,6 +41,6 @@ def test_the_readmes_own_net_trains_with_the_installed_config(tmp_path):
         less.write_text(json.dumps({**LESS, "db_url": f"sqlite:///{tmp_path / 'trades.sqlite'}"}))
         arguments = ["--config", str(less), "--freqaimodel", "MyOwnLSTM"]
         with bot.start("trade", *arguments) as child:
-            output = child.wait_for(has_trained_all, "the first training", 240)
+            output = child.wait_for(has_trained_all, "the first training", 600)
     assert not re.search(r"raised exception|Traceback| - ERROR - ", output)
     assert len(bot.models()) == 2

@@ -84,12 +84,12 @@ def predicts(candles: int):
 
 def test_trade_trains_predicts_each_new_candle_and_goes_on_after_a_restart(bot, exchange):
     with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
-        output = child.wait_for(predicts(2), "two predicted candles a pair", 240)
+        output = child.wait_for(predicts(2), "two predicted candles a pair", 600)
     assert "Training raised exception" not in output
     assert len(bot.models()) == 2
     assert_the_bot_predicted_what_the_files_predict(bot, exchange)
     with bot.start("trade", "--freqaimodel", "LeaLSTMRegressor") as child:
-        output = child.wait_for(predicts(1), "a prediction after the restart", 120)
+        output = child.wait_for(predicts(1), "a prediction after the restart", 400)
     assert "Starting training" not in output
     # The candles that the bot predicted can be backtested on what it predicted then.
     bot.run("download-data", "--timeframes", "1m", "--days", "1")
@@ -127,18 +127,18 @@ def test_a_net_in_the_users_own_file_cannot_be_saved_by_freqtrades_own_trainer(b
     """The failure that this package is for: should freqtrade mend it, we want to know."""
     (bot.userdir / "freqaimodels" / "MyOwnLSTM.py").write_text(WITH_THE_HOSTS_TRAINER)
     with bot.start("trade", "--freqaimodel", "MyOwnLSTM") as child:
-        output = child.wait_for(lambda text: "PicklingError" in text, "the failure to save", 120)
+        output = child.wait_for(lambda text: "PicklingError" in text, "the failure to save", 400)
     assert "Can't pickle <class 'MyOwnLSTM.MyNet'>" in output
 
 
 def test_the_same_net_on_our_class_is_saved_reloaded_and_predicts(bot):
     (bot.userdir / "freqaimodels" / "MyOwnLSTM.py").write_text(WITH_OURS)
     with bot.start("trade", "--freqaimodel", "MyOwnLSTM") as child:
-        output = child.wait_for(has_trained_all, "the first training", 120)
+        output = child.wait_for(has_trained_all, "the first training", 400)
     assert "raised exception" not in output
     assert len(bot.models()) == 2
     with bot.start("trade", "--freqaimodel", "MyOwnLSTM") as child:
-        output = child.wait_for(predicts(1), "a prediction after the restart", 120)
+        output = child.wait_for(predicts(1), "a prediction after the restart", 400)
     assert "Starting training" not in output
 
 
@@ -149,9 +149,9 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot, training):
     # Trains without a pause, so that a kill soon meets a save.
     bot.configure({"freqai": {"live_retrain_hours": 0.0001}})
     with bot.start("trade") as child:
-        child.wait_for(has_trained_all, "the first training", 120)
+        child.wait_for(has_trained_all, "the first training", 400)
         known = set(bot.userdir.glob("models/*/sub-train-*/*"))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not set(bot.userdir.glob("models/*/sub-train-*/*")) - known:
             assert time.monotonic() < deadline
         child.kill()
@@ -162,5 +162,5 @@ def test_a_kill_in_the_middle_of_a_save_leaves_the_former_model(bot, training):
             pytest.fail(f"a half-written model file: {error}")
     bot.configure(LIVE)
     with bot.start("trade") as child:
-        output = child.wait_for(predicts(1), "a prediction after the kill", 120)
+        output = child.wait_for(predicts(1), "a prediction after the kill", 400)
     assert "Starting training" not in output

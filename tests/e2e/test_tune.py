@@ -46,7 +46,7 @@ def tune(folder, *words):
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert found.returncode == 0, found.stderr
@@ -115,7 +115,7 @@ def test_a_tuned_config_trades_on_paper(tuned, tmp_path):
         bot.configure({**LIVE, "db_url": f"sqlite:///{tmp_path / 'trades.sqlite'}"})
         with bot.start("trade", "--dry-run", "--freqaimodel", "LeaLSTMRegressor") as child:
             output = child.wait_for(
-                lambda text: predicted_candles(text) >= 1, "a predicted candle of each pair", 240
+                lambda text: predicted_candles(text) >= 1, "a predicted candle of each pair", 600
             )
     assert "raised exception" not in output
     assert_models_are_the_tuned(bot, chosen, 2)

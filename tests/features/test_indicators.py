@@ -55,7 +55,7 @@ def test_the_values_are_those_of_their_definition():
     assert row["place_in_range"] == pytest.approx(place)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), row=st.integers(0, 199))
 def test_a_later_candle_changes_no_earlier_row(seed, row):
     frame = candles(seed=seed)

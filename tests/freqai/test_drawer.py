@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cloudpickle
 import pytest
 from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
@@ -57,3 +58,18 @@ def test_metadata_of_a_slice_are_written_whole(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no room"):
         model.dd.save_metadata(kitchen)
     assert path.read_bytes() == before
+
+
+def test_a_pair_that_comes_while_predictions_are_saved_ends_nothing(tmp_path):
+    """Catches a training thread that dies as the trading loop adds a pair's first prediction."""
+    drawer = make_model(tmp_path).dd
+
+    class Slow:
+        def __reduce__(self):
+            drawer.historic_predictions["ETH/USDT"] = "new"
+            return str, ("old",)
+
+    drawer.historic_predictions = {PAIR: Slow(), "ADA/USDT": "old"}
+    drawer.save_historic_predictions_to_disk()
+    saved = cloudpickle.loads(drawer.historic_predictions_path.read_bytes())
+    assert saved == {PAIR: "old", "ADA/USDT": "old"}

@@ -401,7 +401,7 @@ def test_a_stopped_bot_gives_the_training_up(tmp_path):
         ({"max_width": -1}, "max_width must be"),
         ({"share": 1}, "share must be"),
         ({"label_period": 1}, "label_period = 1, and label_period_candles is 3"),
-        ({"symbol_embedding": 4}, "members of an ensemble are not told the pair"),
+        ({"symbol_embedding": 4}, "panel.symbol_embedding says whether members are told the pair"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_the_start(tmp_path, settings, message):

@@ -65,7 +65,7 @@ def changed(userdir):
 def call(*arguments, cwd):
     command = [sys.executable, "-m", "freqai_lstm_plugins.cli", "explain", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False, cwd=cwd
+        command, capture_output=True, text=True, timeout=600, check=False, cwd=cwd
     )
 
 

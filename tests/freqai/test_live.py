@@ -4,14 +4,15 @@ import json
 import re
 import threading
 import warnings
+from collections import deque
 
 import pytest
 
 from freqai_lstm_plugins.freqai import live, retries
 from freqai_lstm_plugins.freqai.model import SequenceModel
 from freqai_lstm_plugins.replay import synthetic_market
-from tests.freqai.host import PAIR
-from tests.freqai.live import LiveRun
+from tests.freqai.host import PAIR, make_model
+from tests.freqai.live import PATIENCE, LiveRun
 from tests.freqai.test_slices import (
     CLASSIFIER,
     LabelIsFeature,
@@ -138,13 +139,13 @@ def test_a_bot_that_stops_ends_its_training_with_the_epoch(tmp_path, market, cap
         epochs.append(epoch.number)
         running.set()
         # Until the bot is told to stop.
-        self._stop_event.wait(10)
+        self._stop_event.wait(PATIENCE)
         after(self, epoch)
 
     monkeypatch.setattr(SequenceModel, "_after_epoch", noting)
     with LiveRun(tmp_path, market, **{f"{TRAINING}__n_epochs": 1000}) as bot:
         bot.candle()
-        assert running.wait(10)
+        assert running.wait(PATIENCE)
     assert epochs == [1]
     assert "the training was given up after epoch 1; the former model stays" in caplog.text
     assert "raised exception" not in caplog.text
@@ -187,3 +188,19 @@ def test_the_pair_list_knows_no_pair_that_never_was_trained(tmp_path, market):
         bot.wait_for_model()
     saved = json.loads((tmp_path / "models" / "test" / "pair_dictionary.json").read_text())
     assert saved[PAIR]["model_filename"]
+
+
+def test_trainings_go_on_where_past_predictions_find_no_room(tmp_path, caplog, monkeypatch):
+    model, trained = make_model(tmp_path), []
+    monkeypatch.setattr(model, "train_now", lambda pair, strategy: trained.append(pair))
+
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model.dd, "save_historic_predictions_to_disk", full)
+    model.train_queue = deque([PAIR, "ETH/USDT"])
+    for _ in range(2):
+        model._train_in_turn(model.train_queue[0], None)
+    assert trained == [PAIR, "ETH/USDT"]
+    assert list(model.train_queue) == trained
+    assert "The past predictions are not saved ([Errno 28] No space left on device)" in caplog.text

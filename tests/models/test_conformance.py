@@ -344,7 +344,7 @@ def with_interval(request):
 EXTREMES = st.floats(-(2.0**127), 2.0**127, width=32) | st.floats(-10, 10, width=32)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(values=st.lists(EXTREMES, min_size=2 * W * F, max_size=2 * W * F))
 def test_no_row_however_extreme_crosses_an_interval(with_interval, values):
     x = np.array(values).reshape(2 * W, F)

@@ -91,7 +91,7 @@ def test_a_row_that_scaling_makes_too_large_counts_as_missing():
     assert np.flatnonzero(np.isnan(predicted)).tolist() == [0, 1, 2, 110, 111, 112, 113]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(bad_rows=st.sets(st.integers(0, 29), max_size=6))
 def test_a_row_has_a_prediction_exactly_if_its_window_is_whole(fitted, bad_rows):
     rows, _ = make(30)
@@ -164,7 +164,7 @@ def test_windows_break_where_time_jumps_if_the_step_is_known():
         SequenceRegressor(**SMALL, step="5min").fit(rows, targets)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(row=st.integers(0, 59), value=st.floats(-1e3, 1e3))
 def test_changing_a_row_changes_no_earlier_prediction(fitted, row, value):
     rows, _ = make(60)

@@ -17,6 +17,7 @@ from qlib.workflow import R
 
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.qlib import SequenceModel
+from freqai_lstm_plugins.training import prediction
 from tests.qlib.panels import DAYS, MARKS, SEGMENTS, STOCKS, dataset_of, frame_of, part_of
 
 pytestmark = MARKS
@@ -104,7 +105,9 @@ def test_a_last_batch_of_one_row_in_a_prediction(theirs, series, tmp_path, monke
     model.fit(dataset)
     with pytest.raises(ValueError, match="dimension"):
         model.predict(dataset)
-    found = trained(ours(batch_size=59), dataset).predict(dataset)
+    net = trained(ours(batch_size=59), dataset)
+    monkeypatch.setattr(prediction, "PREDICT_BATCH", 59)
+    found = net.predict(dataset)
     assert len(found) == 60
     assert found.notna().all()
 

@@ -23,7 +23,7 @@ def get() -> Callable[..., Answer]:
     def ask(url: str, endpoint: str, api: str = "api/v3", **query: object) -> Answer:
         address = f"{url}/{api}/{endpoint}?{urllib.parse.urlencode(query)}"
         try:
-            with opener.open(address, timeout=10) as response:
+            with opener.open(address, timeout=120) as response:
                 return response.status, json.load(response)
         except urllib.error.HTTPError as error:
             with error:

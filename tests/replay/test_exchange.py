@@ -191,11 +191,14 @@ def test_the_exchange_serves_inside_a_running_loop(market: dict[str, Candles]) -
     assert asyncio.run(ask()) == {"serverTime": closed}
 
 
-def test_serve_forever_ends_when_it_is_cancelled(market: dict[str, Candles]) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.2], ids=["while it starts", "while it serves"])
+def test_serve_forever_ends_when_it_is_cancelled(
+    market: dict[str, Candles], seconds: float
+) -> None:
     exchange = ReplayExchange(market, "5m")
 
     async def serve_for_a_moment() -> None:
-        async with asyncio.timeout(0.2):
+        async with asyncio.timeout(seconds):
             await exchange.serve_forever()
 
     with pytest.raises(TimeoutError):
@@ -205,14 +208,15 @@ def test_serve_forever_ends_when_it_is_cancelled(market: dict[str, Candles]) -> 
 
 
 def test_leaving_the_exchange_frees_port_and_thread(market: dict[str, Candles], get: Get) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     exchange = ReplayExchange(market, "5m")
     with exchange:
         port = int(exchange.url.rsplit(":", 1)[1])
         get(exchange.url, "ping")
         with pytest.raises(ReplayError, match="already serving"):
             exchange.__enter__()
-    assert threading.active_count() == before
+    # Those of other tests may end meanwhile.
+    assert set(threading.enumerate()) <= before
     with ReplayExchange(market, "5m", port=port) as again:
         assert get(again.url, "ping") == (200, {})
     with exchange:
@@ -264,10 +268,12 @@ def test_importing_the_package_imports_no_extra() -> None:
 
 def test_a_thousand_candles_come_quickly(exchange: ReplayExchange, get: Get) -> None:
     query = {"symbol": "BTCUSDT", "interval": "5m", "limit": 1000}
-    began = time.monotonic()
+    seconds = []
     for _ in range(5):
+        began = time.monotonic()
         rows = np.array(_candles_of(get(exchange.url, "klines", **query)[1])[1])
+        seconds.append(time.monotonic() - began)
     assert rows.shape == (1000, 5)
-    # Generous, for machines that are busy: some 20 ms a request otherwise.
-    assert time.monotonic() - began < 5.0
+    # Some 20 ms a request; on a machine that is busy one of several is soon answered too.
+    assert min(seconds) < 1.0
     assert json.dumps(rows.tolist())

@@ -100,7 +100,7 @@ def _start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def _freqtrade(folder: Path, *arguments: str) -> str:
     with _start(folder, *arguments) as process:
-        status = process.wait(timeout=240)
+        status = process.wait(timeout=600)
     log = (folder / "log.txt").read_text()
     assert status == 0, log
     return log
@@ -154,14 +154,14 @@ def test_a_dry_run_trades_on_the_live_market_and_reaches_nothing_else(
         write_overlay(folder / "replay.json", exchange.url, exchange.pairs)
         bot = _start(folder, "trade", "--strategy", "EveryCandle", "--db-url", "sqlite://")
         try:
-            deadline = time.monotonic() + 100
+            deadline = time.monotonic() + 400
             while log.read_text().count("MARKET_BUY has been fulfilled") < len(market):
                 assert bot.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.5)
         finally:
             bot.send_signal(signal.SIGINT)
-            bot.wait(timeout=60)
+            bot.wait(timeout=120)
     text = log.read_text()
     assert not re.search(r" - (WARNING|ERROR|CRITICAL) - |Traceback", text), text
     assert _addresses(folder) == {address}

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -201,7 +200,10 @@ def a_cluster(cwd):
         running(*worker, cwd=cwd) as hand,
         running(*worker, cwd=cwd),
     ):
-        time.sleep(8)
+        import distributed
+
+        with distributed.Client(address, timeout=300) as client:
+            client.wait_for_workers(2, timeout=300)
         yield address, head, hand
 
 

@@ -11,6 +11,7 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from freqai_lstm_plugins.errors import ConfigError, DataError, MissingExtraError
+from freqai_lstm_plugins.research import inference
 from freqai_lstm_plugins.research.inference import (
     ALIKE,
     BETTER,
@@ -195,6 +196,19 @@ def test_a_further_model_does_not_change_the_draws_of_the_others():
     three = ruled(series_of(**values, ridge=rng.normal(size=200) * 0.1))
     if two.block == three.block:
         assert two.models["lower"]["tft"] == three.models["lower"]["tft"]
+
+
+def test_a_sure_difference_is_found_however_many_comparisons_there_are(monkeypatch):
+    monkeypatch.setattr(inference, "DRAWS", 100)
+    rng = np.random.default_rng(11)
+    noise = {f"noise{number}": rng.normal(size=60) for number in range(9)}
+    series = series_of(lightgbm=rng.normal(size=60), better=3 + rng.normal(size=60), **noise)
+    # Of 100 draws the least share is 1 in 101, and ten times that is above 5 %.
+    assert verdicts(ruled(series, n_draws=100))["better", "lightgbm"] == ALIKE
+    found = ruled(series, n_draws=None)
+    assert (len(found.comparisons), found.n_draws) == (10, 500)
+    assert verdicts(found)["better", "lightgbm"] == BETTER
+    assert ruled(series[["lightgbm", "better"]], n_draws=None).n_draws == 100
 
 
 def test_holm_is_that_of_statsmodels():

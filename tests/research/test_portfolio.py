@@ -214,7 +214,7 @@ def rules_for(plan):
     return SHORT if plan.kind == "long_short" else VIETNAM_RULES
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), plan=PLANS)
 def test_doubling_costs_never_raises_a_return(seed, plan):
     account = made(seed, plan, rules_for(plan))[0]
@@ -223,7 +223,7 @@ def test_doubling_costs_never_raises_a_return(seed, plan):
     assert (once <= account.gross).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), plan=PLANS, n=st.integers(3, 28))
 def test_a_later_row_changes_no_earlier_figure(seed, plan, n):
     rules = rules_for(plan)
@@ -247,7 +247,7 @@ def test_a_later_row_changes_no_earlier_figure(seed, plan, n):
     np.testing.assert_array_equal(held.gross, equal.gross[:n])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 999), plan=PLANS)
 def test_a_long_account_never_buys_with_money_it_has_not(seed, plan):
     if plan.kind == "long_short":

@@ -62,7 +62,7 @@ def test_a_worker_ends_with_the_run_that_started_it(monkeypatch):
     assert not ended.wait(0.1)
     # Orphans are given another parent.
     monkeypatch.setattr(os, "getppid", lambda: parent + 1)
-    assert ended.wait(2)
+    assert ended.wait(60)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.dictionaries(TEXTS, VALUES))
 def test_what_is_written_is_read_again(values):
     assert tomllib.loads(to_toml(values)) == values

@@ -66,7 +66,7 @@ def test_quantiles_are_the_median_and_steps_away_from_it(levels):
 
 
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=3, max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_quantiles_never_cross(outputs):
     values = Quantiles(1).values(torch.tensor([outputs]))
     assert (values.diff(dim=-1) >= 0).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 
@@ -52,11 +53,14 @@ def test_two_processes_give_the_same_weights_bit_by_bit(tmp_path):
     """Catches a random number, an order or a clock that enters training unseeded."""
     # That the seed is what they come from is shown by the first kind.
     runs = {"one": ("1", *KINDS), "same": ("1", *KINDS), "other": ("2", KINDS[0])}
-    children = [
-        subprocess.Popen([sys.executable, "-c", BACKTEST, str(tmp_path / name), *arguments])
-        for name, arguments in runs.items()
-    ]
-    assert [child.wait(300) for child in children] == [0, 0, 0]
+    with contextlib.ExitStack() as stack:
+        children = [
+            subprocess.Popen([sys.executable, "-c", BACKTEST, str(tmp_path / name), *arguments])
+            for name, arguments in runs.items()
+        ]
+        for child in children:
+            stack.callback(child.kill)
+        assert [child.wait(800) for child in children] == [0, 0, 0]
     for kind in KINDS:
         folders = [tmp_path / name / kind for name in ("one", "same")]
         one, same = map(weights, folders)

@@ -64,7 +64,7 @@ DISTURBANCES = given(
     how=st.sampled_from(["prices", "volume", "missing values", "missing candles"]),
     seed=st.integers(0, 1000),
 )
-UNHURRIED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+UNHURRIED = {"suppress_health_check": list(HealthCheck)}
 
 
 def assert_the_past_stays(

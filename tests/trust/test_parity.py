@@ -25,7 +25,8 @@ from tests.freqai.host import (
     predict,
     train,
 )
-from tests.trust.cases import ALL_PAIRS, CASES, KWARGS, ONE_NET, columns_alone
+from tests.freqai.panel.walk import PANEL
+from tests.trust.cases import ALL_PAIRS, CASES, KWARGS, ONE_NET, Case, columns_alone
 
 # Those that take a net's settings; the others stand among the cases.
 OTHERS = [case for case in CASES if case is not ONE_NET]
@@ -119,11 +120,12 @@ def from_file(user_dir: Path, kitchen: FreqaiDataKitchen, frame: pd.DataFrame):
         return found.reset_index(drop=True)
 
     def unscaled(predicted):
+        predicted = predicted[PAIR] if model.symbols_ else predicted
         predicted = pd.DataFrame(predicted).reset_index(drop=True)
         back, _, _ = kitchen.label_pipeline.inverse_transform(predicted.fillna(0.0))
         return back.mask(predicted.isna())
 
-    point = unscaled(model.predict(scaled))
+    point = unscaled(model.predict({PAIR: scaled} if model.symbols_ else scaled))
     if model.calibration is None:
         return point
     interval = model.predict_interval(scaled)
@@ -156,8 +158,17 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("case", OTHERS, ids=lambda case: case.name)
-@pytest.mark.parametrize("switch", ["plain", "everything"])
+TOLD = Case("one net that is told the pair", {PANEL: {"symbol_embedding": 2}})
+
+
+@pytest.mark.parametrize(
+    ("switch", "case"),
+    [
+        *((switch, case) for switch in ("plain", "everything") for case in OTHERS),
+        ("plain", TOLD),
+    ],
+    ids=lambda given: getattr(given, "name", given),
+)
 def test_all_paths_agree_on_models_of_several(tmp_path, switch, case):
     """Catches a member, a weight or a bound that one path makes differently."""
     changes = {f"freqai__feature_parameters__{key}": item for key, item in SWITCHES[switch].items()}

@@ -217,7 +217,7 @@ def test_freqtrade_finds_the_strategies_in_user_data(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert result.returncode == 0, result.stderr

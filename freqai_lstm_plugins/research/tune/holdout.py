@@ -31,6 +31,7 @@ from freqai_lstm_plugins.research.tune.parts import (
     with_models,
 )
 from freqai_lstm_plugins.research.tune.ranges import WINDOW, canonical_settings
+from freqai_lstm_plugins.research.tune.storage import writing_study
 from freqai_lstm_plugins.research.tune.study import finished
 
 if TYPE_CHECKING:
@@ -151,5 +152,6 @@ def _note_opening(session: Session, choice: Choice) -> tuple[dict[str, Any], ...
     if not openings or any(openings[-1][key] != value for key, value in now.items()):
         date = datetime.now(UTC).isoformat(timespec="seconds")
         openings.append({"date": date, **now})
-        session.study.set_user_attr(OPENINGS, openings)
+        with writing_study():
+            session.study.set_user_attr(OPENINGS, openings)
     return tuple(openings)

@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 import pandas as pd
 
-from freqai_lstm_plugins.errors import FreqaiLSTMError, TrainingError, WorkersLostError
+from freqai_lstm_plugins.errors import (
+    FreqaiLSTMError,
+    TrainingError,
+    UnwritableError,
+    WorkersLostError,
+)
 from freqai_lstm_plugins.models.registry import depends_on_seed
 from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, is_done, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
@@ -169,6 +174,7 @@ def evaluate(
     Raises:
         StoppedError: Who looks on ended it.
         WorkersLostError: Nobody does jobs any more.
+        UnwritableError: What was trained cannot be kept.
         TrainingError: A job failed, or nothing can be judged.
     """
     jobs = _jobs(task, settings, seeds)
@@ -282,6 +288,11 @@ def _telling(on_pass: Callable[[int, int, float], None], training: int) -> Calla
 
 
 def _require_success(done: Done) -> None:
+    if done.lacks_room:
+        raise UnwritableError(
+            f"{done.job.title}: {str(done.failure).rstrip('.')}. What is finished stays: make room, "
+            "and run it again."
+        )
     if done.failure is not None:
         raise TrainingError(f"{done.job.title}: {done.failure}")
 

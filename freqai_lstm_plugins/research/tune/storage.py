@@ -2,7 +2,8 @@
 
 A worker that dies leaves its trial running for ever unless somebody notices. Databases have
 Optuna's heartbeat. What it cannot see (a death before the first beat, any death with a journal) is
-seen by the worker's name and process number, which each trial bears.
+seen by the worker's name and process number, which each trial bears, and in a journal by the time
+at which it last said that it is at it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import contextlib
 import copy
 import json
 import logging
+import math
 import os
 import random
+import secrets
 import socket
+import sqlite3
+import threading
 import time
 import warnings
 from datetime import datetime
@@ -25,7 +30,9 @@ from freqai_lstm_plugins.errors import (
     DataError,
     FreqaiLSTMError,
     MissingExtraError,
+    UnwritableError,
 )
+from freqai_lstm_plugins.files import causes, is_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +43,7 @@ HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 30
 OPENINGS = 10
 JOURNAL = "journal:"
-WORKER, DEFAULT_TRIAL = "worker", "defaults"
+WORKER, LEASE, DEFAULT_TRIAL = "worker", "lease", "defaults"
 
 
 @contextlib.contextmanager
@@ -115,7 +122,7 @@ def open_storage(url: str) -> Any:
         ) from error
     except ImportError as error:
         raise _lacks_driver(url, error) from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:
         raise _unreachable(url, error) from error
     # Where the tables are there, but are not ours to write, Optuna hides why behind its own.
     except load_optuna().exceptions.StorageInternalError as error:
@@ -150,10 +157,11 @@ def _lacks_driver(url: str, error: ImportError) -> FreqaiLSTMError:
 def _open_database(url: str) -> Any:
     from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
+    _make_file(url)
     for _ in range(OPENINGS):
         try:
             with quiet():
-                return load_optuna().storages.RDBStorage(
+                return _steady_storage()(
                     url,
                     engine_kwargs=_engine_options(url),
                     heartbeat_interval=HEARTBEAT_SECONDS,
@@ -170,11 +178,99 @@ def _open_database(url: str) -> Any:
     raise last
 
 
+def _make_file(url: str) -> None:
+    """Make a new SQLite file under another name, and give it its own once its tables are whole.
+
+    Optuna would take one with some of them, as a full disk leaves it, for whole: without their
+    indexes two studies may have one name, and then none can be read.
+    """
+    from sqlalchemy.engine import make_url
+
+    address = make_url(url)
+    path = Path(address.database or "")
+    if address.get_backend_name() != "sqlite" or path.name.startswith("file:") or path.exists():
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        made = address.set(database=str(temporary)).render_as_string(hide_password=False)
+        load_optuna().storages.RDBStorage(made).engine.dispose()
+        _give_name(temporary, path)
+    finally:
+        for rest in (temporary, Path(f"{temporary}-journal")):
+            rest.unlink(missing_ok=True)
+
+
+def _give_name(temporary: Path, path: Path) -> None:
+    try:
+        # Unlike a renaming it takes no other worker's file away.
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # Not every file system has links.
+        temporary.rename(path)
+
+
+def _steady_storage() -> Any:
+    """Return Optuna's storage with a heartbeat that goes on after an outage.
+
+    Optuna's would end with a traceback, and a trial that outlasts the outage be taken for lost.
+    """
+    base = load_optuna().storages.RDBStorage
+
+    class Steady(base):  # type: ignore[misc, valid-type]
+        def record_heartbeat(self, trial_id: int) -> None:
+            with contextlib.suppress(*outages()):
+                super().record_heartbeat(trial_id)
+
+    return Steady
+
+
 def outages() -> tuple[type[Exception], ...]:
     """Return the errors by which a database tells that it does not answer."""
     from sqlalchemy.exc import DBAPIError
 
     return (DBAPIError, load_optuna().exceptions.StorageInternalError)
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether a study cannot be written because its disk is full or may only be read."""
+    codes = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY)
+    # The lowest byte says what it is, those above it where it was found.
+    return is_unwritable(error) or any(
+        isinstance(one, sqlite3.Error) and (one.sqlite_errorcode or 0) & 0xFF in codes
+        for one in causes(error)
+    )
+
+
+@contextlib.contextmanager
+def writing_study() -> Iterator[None]:
+    """Say in one line why a study cannot be written.
+
+    Raises:
+        UnwritableError: Its disk is full, or may only be read.
+        DataError: It does not answer.
+    """
+    try:
+        yield
+    except (OSError, *outages()) as error:
+        if lacks_room(error):
+            raise UnwritableError(
+                f"The study cannot be written ({_innermost(error)}). What is finished stays: make "
+                "room, and run it again."
+            ) from error
+        if isinstance(error, OSError):
+            raise
+        raise DataError(
+            f"The study's storage does not answer ({_innermost(error)}). Run the same command again "
+            "when it does: all that is finished is kept."
+        ) from error
+
+
+def _innermost(error: BaseException) -> str:
+    """Say what was the matter, without what Optuna and SQLAlchemy say around it."""
+    *_, last = causes(error)
+    return " ".join(str(last).split())[:120]
 
 
 def _engine_options(url: str) -> dict[str, Any]:
@@ -192,19 +288,21 @@ def _unreachable(url: str, error: Exception) -> ConfigError | DataError:
     if password:
         reason = reason.replace(str(password), "***")
     if url.startswith("sqlite"):
-        return DataError(f"The study {shown(url)} cannot be opened ({reason}).")
+        more = ": make room, and run it again" if lacks_room(error) else ""
+        return DataError(f"The study {shown(url)} cannot be opened ({reason}){more}.")
     return ConfigError(f"--storage {shown(url)} cannot be reached ({reason}).")
 
 
 def _open_journal(path: Path) -> Any:
     optuna = load_optuna()
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+    from optuna.storages.journal import JournalFileBackend
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileSymlinkLock(str(path))
+        lock = _mending_lock(path)
         with quiet():
-            _set_cut_tail_aside(path, lock)
+            lock.acquire()
+            lock.release()
             _require_journal(path)
             return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except OSError as error:
@@ -223,23 +321,74 @@ def _require_journal(path: Path) -> None:
             json.loads(first)["op_code"]
 
 
-def _set_cut_tail_aside(path: Path, lock: Any) -> None:
+def _mending_lock(path: Path) -> Any:
+    """Return Optuna's lock of a journal, which takes a cut last line out of it.
+
+    Each time, for a worker that dies while others go on would have them add to its half a line.
+    """
+    from optuna.storages.journal import JournalFileSymlinkLock
+
+    class Mending(JournalFileSymlinkLock):
+        def acquire(self) -> bool:
+            is_ours = super().acquire()
+            try:
+                _set_cut_tail_aside(path)
+            except BaseException:
+                self.release()
+                raise
+            return is_ours
+
+    return Mending(str(path))
+
+
+def _set_cut_tail_aside(path: Path) -> None:
     """Take a last line that a crash cut off out of a journal, which nobody could read with it."""
-    if not path.is_file():
+    if not path.is_file() or _ends_whole(path):
         return
-    lock.acquire()
-    try:
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole == len(content):
-            return
-        aside = path.with_name(f"{path.name}.cut-{time.time_ns()}")
-        aside.write_bytes(content[whole:])
-        # In place, for others may hold the file open and add to it after us.
-        os.truncate(path, whole)
-    finally:
-        lock.release()
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    aside = path.with_name(f"{path.name}.cut-{time.time_ns()}")
+    aside.write_bytes(content[whole:])
+    # In place, for others may hold the file open and add to it after us.
+    os.truncate(path, whole)
     logger.warning("%s ended in the middle of a line, which now lies in %s.", path, aside)
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        if stream.seek(0, os.SEEK_END) == 0:
+            return True
+        stream.seek(-1, os.SEEK_END)
+        return stream.read() == b"\n"
+
+
+@contextlib.contextmanager
+def leased(trial: Any) -> Iterator[None]:
+    """Say again and again that somebody is at a trial, where the storage has no heartbeat.
+
+    Args:
+        trial: Optuna's trial.
+    """
+    optuna = load_optuna()
+    if not isinstance(trial.storage, optuna.storages.JournalStorage):
+        yield
+        return
+    over = threading.Event()
+    trial.set_user_attr(LEASE, time.time())
+
+    def renew() -> None:
+        while not over.wait(HEARTBEAT_SECONDS):
+            # The trial is another's by now, or the file cannot be written, which the trial will say.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                trial.set_user_attr(LEASE, time.time())
+
+    thread = threading.Thread(target=renew, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def worker_name() -> list[Any]:
@@ -281,7 +430,8 @@ def _is_lost(trial: Any) -> bool:
     if worker is None:
         started = trial.datetime_start or datetime.now()  # noqa: DTZ005 - as Optuna writes it
         return time.time() - started.timestamp() > GRACE_SECONDS
-    if worker == worker_name():
+    lease = trial.user_attrs.get(LEASE, math.inf)
+    if worker == worker_name() or time.time() - lease > GRACE_SECONDS:
         return True
     host, process = worker
     if host != socket.gethostname():

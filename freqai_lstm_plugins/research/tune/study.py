@@ -17,6 +17,7 @@ from freqai_lstm_plugins.errors import (
     FreqaiLSTMError,
     StoppedError,
     TrainingError,
+    UnwritableError,
     WorkersLostError,
 )
 from freqai_lstm_plugins.research.started import differences
@@ -38,18 +39,23 @@ from freqai_lstm_plugins.research.tune.search import (
 from freqai_lstm_plugins.research.tune.storage import (
     DEFAULT_TRIAL,
     WORKER,
+    lacks_room,
+    leased,
     load_optuna,
     outages,
     queue_lost_trials,
     quiet,
     requeue,
     worker_name,
+    writing_study,
 )
 
 BELONGS, SETTINGS, REASON, PRUNER = "belongs to", "settings", "reason", "pruner"
 FIRST_FAILURES = 5
 POLL_SECONDS = 0.5
 RETRY_SECONDS, OUTAGE_SECONDS = 2, 120
+# What ends a trial and says nothing against its settings.
+INTERRUPTIONS = (KeyboardInterrupt, WorkersLostError, UnwritableError)
 
 OnTrial = Callable[[Any], None]
 
@@ -82,15 +88,17 @@ def claim_study(storage: Any, name: str, belongs: dict[str, Any]) -> Any:
 
     Raises:
         ConfigError: The study is another's.
+        DataError: The study cannot be written.
     """
-    with quiet():
+    with quiet(), writing_study():
         study = load_optuna().create_study(
             study_name=name, storage=storage, direction="maximize", load_if_exists=True
         )
-    theirs = study.user_attrs.get(BELONGS)
-    if theirs is None:
-        study.set_user_attr(BELONGS, belongs)
-    elif theirs != belongs:
+        theirs = study.user_attrs.get(BELONGS)
+        if theirs is None:
+            study.set_user_attr(BELONGS, belongs)
+            return study
+    if theirs != belongs:
         raise ConfigError(
             f"The study {name!r} is another's: {differences(theirs, belongs)}. Choose another "
             f"--study, or another --out."
@@ -135,12 +143,14 @@ def run_trials(
     Raises:
         ConfigError: The pruner cannot compare what is tried, or cannot see it.
         DataError: The storage stopped answering.
+        UnwritableError: There is no room for results; the trial that ran is queued again.
         TrainingError: The first five trials all failed.
         WorkersLostError: Nobody does trainings any more; the trial that ran is queued again.
         KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
     """
     require_watchable(search, task.kind, ranges, runner)
-    _claim_pruner(study, search)
+    with writing_study():
+        _claim_pruner(study, search)
     worker = _Worker(study, task, ranges, n_trials, search, runner)
     with quiet():
         study.sampler = make_sampler(ranges, search)
@@ -151,7 +161,13 @@ def run_trials(
             if _step(worker, on_trial):
                 return
             answered = time.monotonic()
-        except outages() as error:
+        except (OSError, *outages()) as error:
+            if worker.interruption is not None:
+                # It could not be told to the study, which sees it by the process that is gone.
+                raise worker.interruption from None
+            if isinstance(error, OSError) or lacks_room(error):
+                with writing_study():
+                    raise
             if time.monotonic() - answered > OUTAGE_SECONDS + worker.seconds:
                 reason = " ".join(str(error).split())[:120]
                 raise DataError(
@@ -197,7 +213,7 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
             return True
         try:
             study.optimize(worker, n_trials=1, catch=(_FailedError, _WithdrawnError))
-        except (KeyboardInterrupt, WorkersLostError):
+        except INTERRUPTIONS:
             worker.give_back()
             raise
         except (load_optuna().exceptions.UpdateFinishedTrialError, ValueError):
@@ -205,9 +221,9 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
             if worker.is_taken():
                 return False
             raise
-        except UnboundLocalError as error:
-            # Optuna stumbles in its clean-up where the storage is gone.
-            if isinstance(error.__context__, outages()):
+        except (UnboundLocalError, AssertionError) as error:
+            # Optuna stumbles in its clean-up where the storage is gone, or full.
+            if isinstance(error.__context__, (OSError, *outages())):
                 raise error.__context__ from None
             raise
     _tell(study, worker, on_trial)
@@ -244,6 +260,7 @@ class _Worker:
         self.n_trials, self.search, self.runner = n_trials, search, runner
         self.number = -1
         self.seconds = 0.0
+        self.interruption: BaseException | None = None
 
     def count(self, below: int | None = None) -> tuple[int, int]:
         """Return how many trials are finished and how many run, of those with lower numbers."""
@@ -256,7 +273,16 @@ class _Worker:
     def __call__(self, trial: Any) -> float:
         """Do one trial, or withdraw from it."""
         self.number = trial.number
-        trial.set_user_attr(WORKER, worker_name())
+        try:
+            trial.set_user_attr(WORKER, worker_name())
+            with leased(trial):
+                return self._do(trial)
+        except INTERRUPTIONS as error:
+            # Optuna loses it where it cannot tell the study.
+            self.interruption = error
+            raise
+
+    def _do(self, trial: Any) -> float:
         is_default = bool(trial.user_attrs.get(DEFAULT_TRIAL))
         if sum(self.count(trial.number)) >= self.n_trials:
             raise _WithdrawnError
@@ -274,7 +300,7 @@ class _Worker:
             )
         except StoppedError:
             raise load_optuna().TrialPruned from None
-        except WorkersLostError:
+        except INTERRUPTIONS:
             raise
         except FreqaiLSTMError as error:
             trial.set_user_attr(REASON, str(error))

@@ -208,6 +208,18 @@ def test_features_of_one_pair_alone_are_refused_with_their_names(tmp_path, marke
         backtest_pairs(tmp_path, market, AsManyFeatures)
 
 
+MEMBERS = {
+    "freqaimodel": "LeaEnsembleRegressor",
+    "freqai__model_training_parameters__model_kwargs": {
+        "members": {
+            "lstm": {"hidden_dim": 4, "n_layer": 1, "head_size": 4},
+            "ridge": {"lags": [0, 1]},
+        },
+        "combine": "dynamic",
+        "folds": 2,
+        "half_lives": [10],
+    },
+}
 KINDS = {
     "intervals": (SmallStrategy, {f"{TRAINING}__interval": 0.8}),
     "quantiles": (
@@ -215,21 +227,8 @@ KINDS = {
         {f"{TRAINING}__loss": "quantile", "freqaimodel": "LeaGRURegressor"},
     ),
     "classes": (ClassStrategy, {"freqaimodel": "LeaLSTMClassifier"}),
-    "ensemble": (
-        SmallStrategy,
-        {
-            "freqaimodel": "LeaEnsembleRegressor",
-            "freqai__model_training_parameters__model_kwargs": {
-                "members": {
-                    "lstm": {"hidden_dim": 4, "n_layer": 1, "head_size": 4},
-                    "ridge": {"lags": [0, 1]},
-                },
-                "combine": "dynamic",
-                "folds": 2,
-                "half_lives": [10],
-            },
-        },
-    ),
+    "ensemble": (SmallStrategy, MEMBERS),
+    "told ensemble": (SmallStrategy, {**MEMBERS, PANEL: {"symbol_embedding": 2}}),
 }
 
 

@@ -21,7 +21,14 @@ from tests.freqai.host import (
     train_all,
     turned_over,
 )
-from tests.freqai.panel.walk import PAIRS, PANEL, backtest_pairs, make_market
+from tests.freqai.panel.walk import (
+    PAIRS,
+    PANEL,
+    backtest_pairs,
+    make_market,
+    panel_model,
+    run_pairs,
+)
 from tests.freqai.walk import PER_DAY
 
 ADA, BTC, ETH = PAIRS
@@ -70,6 +77,19 @@ def market():
 def test_a_wrong_setting_is_refused_at_the_start(tmp_path, panel, message):
     with pytest.raises(OperationalException, match=message):
         make_model(tmp_path, **{PANEL: panel})
+
+
+def test_another_list_of_pairs_under_an_old_identifier_is_refused_and_named(tmp_path):
+    make_model(tmp_path, **{PANEL: {"pairs": [BTC, ADA]}})
+    # The order of pairs changes nothing.
+    make_model(tmp_path, **{PANEL: {"pairs": [ADA, BTC]}})
+    for panel, change in (
+        ({"pairs": [ADA, BTC, ETH]}, rf"panel.pairs: \['{ADA}', '{BTC}'\] -> .*'{ETH}'\]"),
+        ({"pairs": [ADA, BTC], "balance": "pairs"}, "panel.balance: 'candles' -> 'pairs'"),
+        (None, "panel.balance: 'candles' -> None"),
+    ):
+        with pytest.raises(OperationalException, match=f"used with other settings .*{change}"):
+            make_model(tmp_path, **{PANEL: panel})
 
 
 def test_principal_components_are_refused_at_the_start(tmp_path):
@@ -136,16 +156,6 @@ def test_a_stopped_bot_prepares_no_further_pair(tmp_path):
         train_all(model, {PAIR: frame})
 
 
-def test_an_ensemble_is_not_told_the_pair(tmp_path):
-    changes = {
-        "freqaimodel": "LeaEnsembleRegressor",
-        "freqai__model_training_parameters__model_kwargs": {"members": {"ridge": {}}},
-        PANEL: {"symbol_embedding": 2},
-    }
-    with pytest.raises(OperationalException, match="members of an ensemble are not told the pair"):
-        make_model(tmp_path, **changes)
-
-
 def test_a_panel_of_one_pair_is_trained_and_said_to_be_one(tmp_path, market, caplog):
     predicted, _ = backtest_pairs(tmp_path, {BTC: market[BTC]})
     assert predicted[BTC]["do_predict"].iloc[FIRST:].all()
@@ -167,15 +177,20 @@ def test_a_whitelist_of_two_quote_currencies_is_refused(tmp_path, market):
         backtest_pairs(tmp_path, {BTC: market[BTC], "ETH/EUR": market[ETH]})
 
 
-def test_a_pair_with_a_constant_label_gets_no_forecast_and_stops_no_other(tmp_path, market, caplog):
+def test_pairs_whose_data_fail_are_left_out_and_stop_no_other(tmp_path, market, caplog):
     still = market[ADA].copy()
     still[["open", "low", "close"]] = 1.0
     still["high"] = 1.0 + np.arange(len(still)) % 7 / 100
-    predicted, _ = backtest_pairs(tmp_path, {**market, ADA: still})
+    silent = market[BTC].assign(volume=np.nan)
+    given = {**market, ADA: still, "SOL/USDT": silent}
+    model = panel_model(tmp_path, given)
+    predicted = run_pairs(model, given, whitelist=[*given, "XRP/USDT"])
     assert "the label '&-return' of ADA/USDT is the same at all" in caplog.text
-    assert not predicted[ADA]["do_predict"].any()
-    for pair in (BTC, ETH):
-        assert predicted[pair]["do_predict"].iloc[FIRST:].all()
+    assert "SOL/USDT is left out of this training: SOL/USDT: the feature" in caplog.text
+    assert "XRP/USDT is left out of this training: XRP/USDT has no candles." in caplog.text
+    for pair, found in predicted.items():
+        told = found["do_predict"].iloc[FIRST:]
+        assert told.all() if pair in (BTC, ETH) else not told.any()
 
 
 def test_a_feature_that_is_constant_for_one_pair_stays_a_column(tmp_path, market):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from freqai_lstm_plugins.freqai import retries
 from freqai_lstm_plugins.freqai.panel import backtest, value
 from freqai_lstm_plugins.freqai.panel.model import ALL_PAIRS
 from tests.freqai.panel.bot import PanelRun
@@ -111,6 +112,8 @@ def test_a_failed_slice_lets_go_of_its_rows_and_fails_for_each_pair(
 def test_pairs_join_the_net_that_there_is_while_its_next_training_rests(
     tmp_path, market, caplog, monkeypatch
 ):
+    # However long the rest takes here.
+    monkeypatch.setattr(retries, "FIRST_PAUSE", retries.LONGEST_PAUSE)
     kept: list = []
     with PanelRun(tmp_path, market, pairs=(ADA, BTC)) as bot:
         bot.candle(1, BTC)

@@ -361,16 +361,16 @@ def test_the_bound_of_blas_is_lifted_by_the_last_who_leaves(monkeypatch):
     def stay():
         with one_blas_thread():
             inside.set()
-            leave.wait(20)
+            leave.wait(300)
 
     thread = threading.Thread(target=stay)
     with one_blas_thread():
         thread.start()
-        assert inside.wait(20)
+        assert inside.wait(120)
         assert library.num_threads == 1
     assert library.num_threads == 1
     leave.set()
-    thread.join(20)
+    thread.join(120)
     assert library.num_threads == 7
 
 

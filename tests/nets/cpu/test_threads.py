@@ -21,7 +21,7 @@ def test_results_come_in_the_order_of_the_parts_whatever_the_threads():
 
 
 def test_parts_run_beside_each_other_with_one_core_each():
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=120)
     seen = set()
 
     def work(part):

@@ -118,8 +118,8 @@ def test_a_search_in_which_no_trial_has_a_score_is_no_success(place, tmp_path, r
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_search_goes_on(place, tmp_path, number):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_search_goes_on(place, tmp_path, number, status):
     study = tmp_path / "out"
     words = ["tune", "hourly.toml", "--model", "lstm", "--ranges", "ranges.json"]
     words += ["--out", str(study), "--trials"]
@@ -129,9 +129,10 @@ def test_a_stopped_search_goes_on(place, tmp_path, number):
         pass
     os.kill(process.pid, number)
     begun = time.monotonic()
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=60) == status
     assert time.monotonic() - begun < 30
-    process.stderr.close()
+    with process.stderr as said:
+        assert said.read().splitlines()[-1].startswith(b"Stopped. What is finished stays finished")
     n_done = int(call(*words, "1", cwd=place).stderr.split()[0])
     assert n_done >= 2
     found = call(*words, str(n_done + 1), cwd=place)

@@ -15,9 +15,15 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from freqai_lstm_plugins.errors import ConfigError, DataError, TrainingError, WorkersLostError
+from freqai_lstm_plugins.errors import (
+    ConfigError,
+    DataError,
+    TrainingError,
+    UnwritableError,
+    WorkersLostError,
+)
 from freqai_lstm_plugins.research import jobs as jobs_module
-from freqai_lstm_plugins.research.store import list_entries
+from freqai_lstm_plugins.research.store import find_entries, list_entries
 from freqai_lstm_plugins.research.tune import objective as objective_module
 from freqai_lstm_plugins.research.tune import storage as storage_module
 from freqai_lstm_plugins.research.tune import study as study_module
@@ -464,13 +470,94 @@ def test_batches_larger_than_the_data_are_legal(folder, tmp_path):
 
 
 def test_five_failures_at_the_start_end_the_search_with_the_reason(folder, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def broken(*_):
+        raise TrainingError("the loss is not finite")
 
-    monkeypatch.setattr(jobs_module, "save_model", full)
-    with pytest.raises(TrainingError, match=r"first 5 trials all failed.*No space left") as caught:
+    monkeypatch.setattr(jobs_module, "save_model", broken)
+    with pytest.raises(TrainingError, match=r"first 5 trials all failed.*not finite") as caught:
         search(folder, tmp_path, 9)
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_no_failed_trial(done, folder, tmp_path, monkeypatch):
+    def full(model, path):
+        if len(find_entries(tmp_path / "search")) == 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(model, path)
+
+    real = jobs_module.save_model
+    monkeypatch.setattr(jobs_module, "save_model", full)
+    with pytest.raises(UnwritableError, match=r"No space left.*: make room, and run it") as caught:
+        search(folder, tmp_path)
+    assert "\n" not in str(caught.value)
+    monkeypatch.undo()
+    # The second trial was half done, and nothing of it is lost.
+    session = search(folder, tmp_path)
+    assert [one.number for one in finished(session.study)] == [0, 2, 3, 4]
+    assert [one[1:] for one in tried(session)][:2] == [one[1:] for one in tried(done)][:2]
+
+
+def test_a_study_that_cannot_be_written_is_one_line_and_goes_on(
+    done, folder, tmp_path, monkeypatch
+):
+    pool, full = pytest.importorskip("sqlalchemy.pool").Pool, []
+
+    def limit(connection, *_):
+        connection.execute(f"PRAGMA query_only = {len(full)}")
+
+    pytest.importorskip("sqlalchemy.event").listen(pool, "checkout", limit)
+    real = study_module.evaluate
+
+    def filling(*arguments, **others):
+        if len(find_entries(tmp_path / "search")) >= 4:
+            full.append(True)
+        return real(*arguments, **others)
+
+    monkeypatch.setattr(study_module, "evaluate", filling)
+    try:
+        with pytest.raises(
+            UnwritableError, match=r"written \(attempt to write a readonly"
+        ) as caught:
+            search(folder, tmp_path)
+        assert "\n" not in str(caught.value)
+        with pytest.raises(UnwritableError, match="The study cannot be written"):
+            search(folder, tmp_path)
+        monkeypatch.undo()
+        full.clear()
+        session = search(folder, tmp_path)
+    finally:
+        pytest.importorskip("sqlalchemy.event").remove(pool, "checkout", limit)
+    assert len(finished(session.study)) == 4
+    assert all(one.state.name == "COMPLETE" for one in finished(session.study))
+    assert [one[1:] for one in tried(session)][:2] == [one[1:] for one in tried(done)][:2]
+
+
+def test_a_stop_that_the_study_cannot_be_told_is_a_stop(folder, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        monkeypatch.setattr(backend, "set_trial_state_values", gone)
+        raise KeyboardInterrupt
+
+    def gone(*_, **__):
+        raise optuna.exceptions.StorageInternalError("gone")
+
+    backend = optuna.storages.RDBStorage
+    monkeypatch.setattr(study_module, "evaluate", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(folder, tmp_path)
+    monkeypatch.undo()
+    session = search(folder, tmp_path, 2)
+    assert [one.number for one in finished(session.study)] == [1, 2]
+    assert finished(session.study)[0].user_attrs["defaults"]
+
+
+def test_a_heartbeat_goes_on_after_an_outage(tmp_path, monkeypatch):
+    def gone(*_):
+        raise optuna.exceptions.StorageInternalError("gone")
+
+    storage = open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", gone)
+    # Optuna's thread would end with a traceback.
+    storage.record_heartbeat(0)
 
 
 def test_fewer_rows_than_a_fold_needs_are_said(folder, tmp_path):
