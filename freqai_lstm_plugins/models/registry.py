@@ -14,7 +14,11 @@ from freqai_lstm_plugins.checkpoint import (
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.models import catalogue
 from freqai_lstm_plugins.models.ensemble.regressor import EnsembleRegressor
-from freqai_lstm_plugins.models.ensemble.settings import make_member, read_members
+from freqai_lstm_plugins.models.ensemble.settings import (
+    EnsembleConfig,
+    make_member,
+    read_members,
+)
 from freqai_lstm_plugins.models.estimator import SequenceEstimator, with_net
 from freqai_lstm_plugins.models.intervals import rows_for
 from freqai_lstm_plugins.models.tabular import TabularRegressor
@@ -112,6 +116,15 @@ def _require_rows(interval: float | None, n_valid: int) -> None:
             f"calibrated on, and there are {n_valid}. Validate on more rows, or ask for a smaller "
             f"interval."
         )
+
+
+def settings_classes(name: str) -> tuple[type[Any], ...]:
+    """Return the classes that hold a model's settings; those of an ensemble hold no members.
+
+    Raises:
+        ConfigError: No model has that name.
+    """
+    return (EnsembleConfig,) if name == ENSEMBLE else catalogue.settings_classes(name)
 
 
 def depends_on_seed(name: str, settings: Mapping[str, Any]) -> bool:

@@ -12,9 +12,8 @@ import json
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
-from freqai_lstm_plugins.models.catalogue import settings_classes
-from freqai_lstm_plugins.models.ensemble.settings import EnsembleConfig, read_members
-from freqai_lstm_plugins.models.registry import ENSEMBLE
+from freqai_lstm_plugins.models.ensemble.settings import read_members
+from freqai_lstm_plugins.models.registry import ENSEMBLE, settings_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,8 +52,9 @@ def changed_defaults(kind: str, settings: Mapping[str, Any]) -> dict[str, str]:
 @functools.cache
 def default_digest(kind: str) -> str:
     """Return a short hash of the settings of a model for which nobody names a value."""
-    classes = (EnsembleConfig,) if kind == ENSEMBLE else settings_classes(kind)
-    values = {one.name: _default(one) for settings in classes for one in fields(settings)}
+    values = {
+        one.name: _default(one) for settings in settings_classes(kind) for one in fields(settings)
+    }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from freqai_lstm_plugins.config import NetConfig, setting
 from freqai_lstm_plugins.data.splits import walk_forward
-from freqai_lstm_plugins.models.catalogue import settings_classes
-from freqai_lstm_plugins.models.registry import model_names
+from freqai_lstm_plugins.models.registry import model_names, settings_classes
 from freqai_lstm_plugins.research import defaults
 from freqai_lstm_plugins.research.jobs import Job
 

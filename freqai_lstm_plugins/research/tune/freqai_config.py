@@ -10,6 +10,7 @@ from freqai_lstm_plugins.data.candles import bar_length
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
 from freqai_lstm_plugins.install import LONGER, MINUTES, Market, config_text
+from freqai_lstm_plugins.models.registry import ENSEMBLE
 from freqai_lstm_plugins.research.tune.choice import Choice, settings_hash
 from freqai_lstm_plugins.research.tune.ranges import WINDOW, default_settings
 
@@ -26,6 +27,7 @@ FREQAI_MODELS = {
     "tft": "LeaTFTRegressor",
     "lightgbm": "LightGBMRegressor",
     "xgboost": "XGBoostRegressor",
+    ENSEMBLE: "LeaEnsembleRegressor",
 }
 # Kind -> the library's names of losses.
 OBJECTIVES = {
@@ -53,7 +55,7 @@ def freqai_config(session: Session, choice: Choice) -> dict[str, Any]:
     window = int(settings.pop(WINDOW))
     settings.pop("num_threads", None)
     model = FREQAI_MODELS[kind]
-    parameters = _of_net(settings) if kind not in OBJECTIVES else _of_tree(session, choice)
+    parameters = _parameters(session, choice, settings)
     config["freqaimodel"] = model
     freqai = config["freqai"]
     freqai["conv_width"] = window
@@ -100,6 +102,13 @@ def _timeframe(session: Session) -> str:
         if int(timeframe[:-1]) * MINUTES[timeframe[-1]] == minutes:
             return timeframe
     raise ConfigError(f"--write-config: freqtrade has no bars of {minutes:g} minutes.")
+
+
+def _parameters(session: Session, choice: Choice, settings: dict[str, Any]) -> dict[str, Any]:
+    kind = session.task.kind
+    if kind == ENSEMBLE:
+        return {"model_kwargs": settings}
+    return _of_tree(session, choice) if kind in OBJECTIVES else _of_net(settings)
 
 
 def _of_net(settings: dict[str, Any]) -> dict[str, Any]:

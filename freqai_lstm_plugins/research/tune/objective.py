@@ -18,7 +18,7 @@ from freqai_lstm_plugins.errors import (
     UnwritableError,
     WorkersLostError,
 )
-from freqai_lstm_plugins.models.catalogue import depends_on_seed
+from freqai_lstm_plugins.models.registry import depends_on_seed
 from freqai_lstm_plugins.research.jobs import MODEL_FILE, Done, Job, Shared, is_done, run_job
 from freqai_lstm_plugins.research.judgement import trading_of
 from freqai_lstm_plugins.research.metrics import ts_rank_ic

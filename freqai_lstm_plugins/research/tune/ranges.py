@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 from freqai_lstm_plugins.config import ALIASES, parse_settings
 from freqai_lstm_plugins.errors import ConfigError
 from freqai_lstm_plugins.files import write_text
-from freqai_lstm_plugins.models.catalogue import settings_classes
+from freqai_lstm_plugins.models.registry import settings_classes
 from freqai_lstm_plugins.names import closest
 
 BUILTIN = Path(__file__).with_name("builtin_ranges.json")
@@ -48,6 +48,9 @@ REFUSED = {
     "seed": "seeds come from the experiment, and are the same for all trials: leave it out",
     "num_threads": "the runner shares out the cores: leave it out",
     "device": "it changes no result: set it under models of the experiment",
+    "label_period": "it comes from the experiment's label: leave it out",
+    "symbol_embedding": "it comes from the experiment: leave it out",
+    "members": "search each member by itself, with --model, and write what is chosen there",
 }
 KEYS = ("min", "max", "step", "log", "choices", "value")
 # Beyond it floating point has no step of 1.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from freqai_lstm_plugins.errors import ConfigError, StoppedError
+from freqai_lstm_plugins.models.registry import ENSEMBLE
 from freqai_lstm_plugins.research.tune.objective import Runner, Task, Watch, count_units
 from freqai_lstm_plugins.research.tune.ranges import Choices, Ranges, grid
 from freqai_lstm_plugins.research.tune.storage import load_optuna, quiet
@@ -61,7 +62,7 @@ def make_search(sampler: Any, pruner: Any, seed: int) -> Search:
     return Search(sampler, pruner, seed)
 
 
-def require_watchable(search: Search, ranges: Ranges, runner: Runner) -> None:
+def require_watchable(search: Search, kind: str, ranges: Ranges, runner: Runner) -> None:
     """Refuse to end trainings early by losses that differ in kind, or that nobody here sees.
 
     Raises:
@@ -69,6 +70,11 @@ def require_watchable(search: Search, ranges: Ranges, runner: Runner) -> None:
     """
     if search.pruner != "median":
         return
+    if kind == ENSEMBLE:
+        raise ConfigError(
+            "--pruner median compares the passes of one training, and an ensemble has one a "
+            "member and fold: take --pruner wilcoxon."
+        )
     unit = next((name for name in UNITS if _varies(ranges, name)), None)
     if unit is not None:
         raise ConfigError(

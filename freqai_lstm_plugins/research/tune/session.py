@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from freqai_lstm_plugins.errors import ConfigError, DataError
-from freqai_lstm_plugins.models.catalogue import settings_classes
-from freqai_lstm_plugins.models.registry import ENSEMBLE
+from freqai_lstm_plugins.models.registry import ENSEMBLE, settings_classes
 from freqai_lstm_plugins.research.experiment import resolved
 from freqai_lstm_plugins.research.tune.objective import OBJECTIVES, Objective, Task, make_task
 from freqai_lstm_plugins.research.tune.parts import Cut, make_cut, section_of, tuning_part
@@ -89,8 +88,9 @@ def open_session(asked: Asked, *, may_create: bool = True, cut: Cut | None = Non
         DataError: The data cannot be used, or the folder cannot be written.
     """
     experiment, model = asked.experiment, asked.model
-    kind = str(section_of(experiment, model)["kind"])
-    _require_tunable(kind)
+    section = section_of(experiment, model)
+    kind = str(section["kind"])
+    _require_tunable(kind, section)
     if asked.objective not in (None, *OBJECTIVES):
         raise ConfigError(f"--objective {asked.objective!r} is none of {', '.join(OBJECTIVES)}.")
     try:
@@ -122,11 +122,11 @@ def open_session(asked: Asked, *, may_create: bool = True, cut: Cut | None = Non
     return Session(asked, claim_study(storage, name, belongs), task, given, cut)
 
 
-def _require_tunable(kind: str) -> None:
-    if kind == ENSEMBLE:
+def _require_tunable(kind: str, section: dict[str, Any]) -> None:
+    if kind == ENSEMBLE and "members" not in section:
         raise ConfigError(
-            "An ensemble has no search of its own: tune each member with --model, and write what "
-            "is chosen under models.NAME.members of the experiment."
+            "The members of an ensemble come from the experiment: name them under "
+            "models.NAME.members, and take --model NAME."
         )
     if not settings_classes(kind):
         raise ConfigError(f"{kind} has no settings, so there is nothing to tune.")

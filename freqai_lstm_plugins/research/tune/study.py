@@ -148,7 +148,7 @@ def run_trials(
         WorkersLostError: Nobody does trainings any more; the trial that ran is queued again.
         KeyboardInterrupt: Somebody stopped it; the trial that ran is queued again.
     """
-    require_watchable(search, ranges, runner)
+    require_watchable(search, task.kind, ranges, runner)
     with writing_study():
         _claim_pruner(study, search)
     worker = _Worker(study, task, ranges, n_trials, search, runner)

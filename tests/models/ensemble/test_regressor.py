@@ -32,6 +32,7 @@ from freqai_lstm_plugins.models.registry import (
     takes_threads,
 )
 from freqai_lstm_plugins.models.tabular import TabularRegressor
+from freqai_lstm_plugins.nets import NETS
 from tests.models.ensemble.windows import LSTM, MEMORY, PERIOD, TREES, W, everywhere, prepared
 
 pytest.importorskip("lightgbm")
@@ -186,6 +187,15 @@ class Silent(NaiveZero):
 
     def predict_windows(self, rows, has_window):
         return Predictions(np.full((len(rows), 1), np.nan))
+
+
+@pytest.mark.parametrize("combine", ["stack", "mean"])
+def test_a_slice_without_a_label_trains_nothing_and_says_why(combine):
+    def forget(rows, targets):
+        targets[:] = np.nan
+
+    with pytest.raises(TrainingError, match="could be trained: DataError: No training window"):
+        ensemble(combine=combine).fit_windows(prepared(100, change=forget))
 
 
 def test_a_member_that_never_has_a_forecast_is_left_out(data, monkeypatch, caplog):
@@ -557,6 +567,20 @@ def test_a_file_gives_back_the_same_ensemble(tmp_path, data, combine):
     assert loaded.members == model.members
     model.save(tmp_path / "same.zip")
     assert weights_of(load_model(tmp_path / "same.zip")) == weights_of(model)
+
+
+def test_every_kind_of_model_can_be_a_member(tmp_path):
+    data = prepared(120)
+    small = {"hidden_size": 4, "max_epochs": 1, "num_threads": 1}
+    nets = {name: {**small, "num_heads": 1} if name == "tft" else small for name in NETS}
+    members = {**nets, "ridge": {}, "lightgbm": TREES, "xgboost": {"n_estimators": 3}}
+    model = ensemble(members, combine="mean").fit_windows(data)
+    assert weights_of(model) == pytest.approx(dict.fromkeys(members, 1 / len(members)))
+    before = predicted(model, data)
+    assert np.isfinite(before.members[W:]).all()
+    save_model(model, tmp_path / "model.zip")
+    after = predicted(load_model(tmp_path / "model.zip"), data)
+    np.testing.assert_array_equal(after.members, before.members)
 
 
 def test_a_member_that_was_left_out_stays_so_in_the_file(tmp_path, data):

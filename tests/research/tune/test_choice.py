@@ -407,6 +407,22 @@ def test_the_trees_of_a_bot_are_those_that_were_tuned(pairs, tmp_path, kind, nam
     np.testing.assert_allclose(theirs.predict(rows[ends]), ours, rtol=1e-4, atol=1e-6)
 
 
+def test_a_bot_combines_members_as_was_chosen(pairs, tmp_path):
+    from tests.freqai.host import make_model
+
+    members = {"ridge": {}, "lightgbm": {"n_estimators": 4}}
+    ranges = {"combine": {"choices": ["mean", "stack"]}}
+    session, choice = tuned_tree(pairs, tmp_path, "ensemble", {"members": members}, ranges)
+    config = freqai_config(session, choice)
+    assert config["freqaimodel"] == "LeaEnsembleRegressor"
+    parameters = config["freqai"]["model_training_parameters"]
+    assert parameters == {"model_kwargs": {"members": members, **choice.winner.settings}}
+    changes = {"freqai__model_training_parameters": parameters}
+    model = make_model(tmp_path, freqaimodel="LeaEnsembleRegressor", **changes).new_ensemble()
+    assert model.config.combine == choice.winner.settings["combine"]
+    assert [member.name for member in model.members] == list(members)
+
+
 def test_what_freqtrades_trees_cannot_do_is_not_left_out_of_a_config(pairs, tmp_path):
     settings = {"n_estimators": 4, "lags": [0, 1]}
     ranges = {"num_leaves": {"min": 2, "max": 4}}

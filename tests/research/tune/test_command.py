@@ -93,7 +93,7 @@ def test_ranges_to_start_from_are_written(tmp_path, run):
         (["hourly.toml", "--model", "lstm", "--out", "o", "--set", "split.folds=40"], "40 folds"),
         (["hourly.toml", "--model", "lstm", "--pruner", "best"], "'best' is none of none"),
         (["hourly.toml", "--model", "lstm", "--pruner", "median", "--workers", "2"], "--workers"),
-        (["hourly.toml", "--model", "ensemble"], "tune each member with --model"),
+        (["hourly.toml", "--model", "ensemble"], "name them under models.NAME.members"),
         (["hourly.toml", "--model", "lstm", "--nested", "--holdout"], "no settings for --holdout"),
         (["hourly.toml", "--model", "naive_zero"], "naive_zero has no settings"),
         (["hourly.toml", "--model", "lstm", "--holdout", "--out", "none"], "no study 'lstm'"),

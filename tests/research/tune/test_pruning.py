@@ -186,5 +186,11 @@ def test_a_fold_with_calm_labels_does_not_save_the_trial_in_the_next():
 def test_losses_that_nobody_can_compare_or_see_are_said(folder, tmp_path, ranges, runner, said):
     session = open_session(asked(folder, tmp_path, ranges=ranges))
     with pytest.raises(ConfigError, match=said):
-        require_watchable(MEDIAN, session.ranges, runner)
-    require_watchable(Search(pruner="wilcoxon"), session.ranges, runner)
+        require_watchable(MEDIAN, "lightgbm", session.ranges, runner)
+    require_watchable(Search(pruner="wilcoxon"), "lightgbm", session.ranges, runner)
+
+
+def test_passes_of_several_members_are_not_compared():
+    with pytest.raises(ConfigError, match="an ensemble has one a member and fold"):
+        require_watchable(MEDIAN, "ensemble", {}, Runner())
+    require_watchable(Search(pruner="wilcoxon"), "ensemble", {}, Runner())

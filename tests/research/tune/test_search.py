@@ -39,7 +39,7 @@ from freqai_lstm_plugins.research.tune.study import (
     finished,
 )
 
-from .studies import RANGES, asked, dead_process, search, write_candles
+from .studies import RANGES, TREES, asked, dead_process, search, write_candles
 
 optuna = pytest.importorskip("optuna")
 for needed in ("arch", "purgedcv", "joblib", "lightgbm", "plotly"):
@@ -455,15 +455,39 @@ def test_fewer_rows_than_a_fold_needs_are_said(folder, tmp_path):
     assert not (tmp_path / "search" / "models").exists()
 
 
-def test_an_ensemble_has_no_search_of_its_own(folder, tmp_path):
-    members = {"ridge": {}, "lightgbm": {}}
-    with pytest.raises(ConfigError, match="tune each member with --model"):
+def test_how_an_ensemble_combines_is_searched_and_its_members_stay(folder, tmp_path):
+    members = {"ridge": {}, "lightgbm": {**TREES, "num_leaves": 4}}
+    session = search(
+        folder,
+        tmp_path,
+        2,
+        how=Search("grid"),
+        model="both",
+        ranges={"ensemble": {"combine": {"choices": ["mean", "stack"]}, "folds": {"value": 2}}},
+        changes={"seeds": [1], "models": {"both": {"kind": "ensemble", "members": members}}},
+    )
+    # The default is one of both.
+    assert [settings for _, _, settings in tried(session)] == [
+        {"combine": "stack", "folds": 3},
+        {"combine": "mean", "folds": 2},
+    ]
+    scores = {value for _, value, _ in tried(session)}
+    assert len(scores) == 2
+    for entry in list_entries(session.task.started.out):
+        assert entry.metadata["settings"]["members"] == members
+        assert set(entry.metadata["ensemble"]["weights"]) == set(members)
+
+
+def test_members_are_searched_by_themselves(folder, tmp_path):
+    changes = {"models": {"ensemble": {"members": {"ridge": {}}}}}
+    with pytest.raises(ConfigError, match="members is not tuned: search each member by itself"):
         open_session(
             asked(
                 folder,
                 tmp_path,
                 model="ensemble",
-                changes={"models": {"ensemble": {"members": members}}},
+                ranges={"ensemble": {"members": {"choices": [{}, {}]}}},
+                changes=changes,
             )
         )
 
