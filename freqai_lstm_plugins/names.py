@@ -51,6 +51,15 @@ def shortened(names: list[str], limit: int = 5) -> str:
     return listed if len(names) <= limit else f"{listed} and {len(names) - limit} more"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "seed"), counted(2, "seed")
+    ('1 seed', '2 seeds')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def closest(name: object, known: Iterable[str]) -> str:
     """Return the end of a message that names the closest known name; nothing where none is close.
 

@@ -96,7 +96,7 @@ def test_a_row_gives_finite_positive_ratios(name):
 def test_the_row_of_one_net_for_all_pairs_gives_finite_positive_ratios():
     row = ROWS["panel"](dataclasses.replace(TINY, panel=QUICK.panel))
     require_sound(row)
-    parts = ("the training itself", "features apart", "with features", "joined rows")
+    parts = ("the training itself", "features apart", "with features", "joined rows", "their rows")
     assert all(any(part in ratio.what for ratio in row.ratios) for part in parts)
 
 

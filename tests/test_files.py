@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
 import pytest
 
-from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.files import is_unwritable, replacing, write_text
 
 
 def names(folder):
@@ -96,3 +97,29 @@ def test_several_writers_at_once_leave_one_whole_file(tmp_path):
         thread.join()
     assert path.read_text() in texts
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "is_full"),
+    [(errno.ENOSPC, True), (errno.EROFS, True), (errno.EDQUOT, True), (errno.ENOENT, False)],
+)
+def test_a_full_disk_is_known_by_whatever_it_was_wrapped_in(number, is_full):
+    def fail():
+        try:
+            raise OSError(number, os.strerror(number))
+        except OSError as error:
+            raise ValueError("the file cannot be written") from error
+
+    def tidy_up():
+        try:
+            fail()
+        finally:
+            raise RuntimeError("and the rest cannot be removed")
+
+    with pytest.raises(ValueError, match="cannot be written") as wrapped:
+        fail()
+    with pytest.raises(RuntimeError, match="cannot be removed") as later:
+        tidy_up()
+    assert is_unwritable(wrapped.value) is is_full
+    assert is_unwritable(later.value) is is_full
+    assert not is_unwritable(ValueError("no cause at all"))

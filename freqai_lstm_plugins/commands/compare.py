@@ -9,6 +9,7 @@ import typer
 
 from freqai_lstm_plugins.commands.console import err, job_progress, out, say_stopped, stoppable
 from freqai_lstm_plugins.errors import ConfigError
+from freqai_lstm_plugins.names import counted
 
 if TYPE_CHECKING:
     from freqai_lstm_plugins.commands.console import Stop
@@ -36,7 +37,7 @@ def compare(
         str | None, typer.Option(help="Address of a dask scheduler, such as tcp://127.0.0.1:8786.")
     ] = None,
 ) -> None:
-    """Compare nets, trees and naive forecasts, and say what beats what beyond luck.
+    """Compare models, and say what beats what beyond luck.
 
     What is finished stays finished: run it again, and only what is missing is done.
     """
@@ -110,7 +111,8 @@ def _describe(run: Started) -> None:
 
     plan = run.plan
     err.print(
-        f"{len(run.dataset.tables)} symbols, {len(plan.folds)} folds, {len(plan.jobs)} jobs, "
+        f"{counted(len(run.dataset.tables), 'symbol')}, {counted(len(plan.folds), 'fold')}, "
+        f"{counted(len(plan.jobs), 'job')}, "
         f"{run.n_done} of them done",
         markup=False,
     )

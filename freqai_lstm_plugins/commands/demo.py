@@ -21,7 +21,7 @@ def demo(
         Path | None, typer.Option("--out", help="Empty folder to write to; a new one by default.")
     ] = None,
 ) -> None:
-    """Backtest, trade, restart and trade on, with the real freqtrade and no exchange.
+    """Backtest, trade, restart and trade on, without an exchange.
 
     A replay exchange on this machine serves the candles. Everything is written to one folder.
     """

@@ -58,7 +58,7 @@ def explain(
         Path | None, typer.Option(help="Where to write all features and lags as a table.")
     ] = None,
 ) -> None:
-    """Show which features a model looks at, and how many candles back.
+    """Show what a model looks at, and how many candles back.
 
     For a net these are integrated gradients: how much each feature, at each candle of the window,
     moves the prediction away from that for features that are 0 once they are scaled. For LightGBM

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from freqai_lstm_plugins.commands.console import Configs, DataDir, UserDir, err, out
 from freqai_lstm_plugins.errors import MissingExtraError
@@ -30,10 +30,10 @@ def features(
         typer.Option(help="Candles of this range, such as 20250901-20250908; all by default."),
     ] = None,
 ) -> None:
-    """Write features and labels of a FreqAI strategy as parquet, one file a pair.
+    """Write the features and labels of a strategy as parquet.
 
-    So an experiment can ask whether a net beats trees on your own features. No exchange is needed,
-    the candles come from disk:
+    One file a pair, so that an experiment can ask whether a net beats trees on your own features.
+    No exchange is needed, the candles come from disk:
 
     freqai-lstm features --config user_data/config-lea.json --out features
     """
@@ -41,7 +41,8 @@ def features(
         raise MissingExtraError("freqtrade", "freqtrade", "Making the features of a strategy")
     from freqai_lstm_plugins.freqai.export import export_features
 
-    table = Table("pair", "candles", "from", "to", "features", "labels", "file")
+    names = ("pair", "candles", "from", "to", "features", "labels", "file")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     with err.status("making features") as status:
         for written in export_features(
             out_dir,

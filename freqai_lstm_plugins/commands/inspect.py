@@ -29,7 +29,7 @@ def inspect(
         bool, typer.Option("--features", help="List every feature and every epoch.")
     ] = False,
 ) -> None:
-    """Show what a model file holds, without executing anything in it."""
+    """Show what a model file holds, executing nothing in it."""
     from freqai_lstm_plugins.checkpoint import read_checkpoint
     from freqai_lstm_plugins.models.state import NET_KINDS, read_state
 

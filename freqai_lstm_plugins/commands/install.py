@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from freqai_lstm_plugins.commands.console import out
@@ -29,7 +30,7 @@ def install(
         bool, typer.Option("--force", help="Replace changed files; they stay beside ours as .bak.")
     ] = False,
 ) -> None:
-    """Write the models, the strategies and a config into a freqtrade user directory.
+    """Write models, strategies and a config into a user directory.
 
     The config trades BTC/USDT and ETH/USDT on 5m candles, unless --pairs and --timeframe say
     something else; pairs such as BTC/USDT:USDT are futures, which are sold short too. A later run
@@ -41,9 +42,11 @@ def install(
 
     wanted = None if pairs is None else separated(pairs)
     files = install_files(userdir, pairs=wanted, timeframe=timeframe, force=force)
-    table = Table("file", "state")
+    # Beside the name of the folder, since whole paths are cut off by a narrow terminal.
+    folder = userdir.resolve()
+    table = Table(f"file in {escape(str(userdir))}", "state")
     for file in files:
-        table.add_row(str(file.path), file.state)
+        table.add_row(escape(str(file.path.relative_to(folder))), file.state)
     out.print(table)
     if any(file.is_kept for file in files):
         raise FreqaiLSTMError(

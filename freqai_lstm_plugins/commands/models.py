@@ -15,7 +15,7 @@ def models(
     folder: Annotated[Path, typer.Argument(help="Output folder of compare, tune or train.")],
     paths: Annotated[bool, typer.Option("--paths", help="Print the model files alone.")] = False,
 ) -> None:
-    """List the models that a comparison left, with their figures on test rows."""
+    """List the models that a comparison left, with their figures."""
     from freqai_lstm_plugins.research.store import list_entries
 
     entries = list_entries(folder)

@@ -6,7 +6,7 @@ from freqai_lstm_plugins.commands.console import out
 
 
 def path() -> None:
-    """Print the folder of the model files, for freqtrade's --freqaimodel-path.
+    """Print the folder for freqtrade's --freqaimodel-path.
 
     freqtrade trade --freqaimodel LeaLSTMRegressor --freqaimodel-path "$(freqai-lstm path)"
     """

@@ -40,10 +40,10 @@ def replay(
         Path, typer.Option(help="Where to write the config that points freqtrade here.")
     ] = Path("replay.json"),
 ) -> None:
-    """Serve candles on the loopback interface as if this were Binance, until Ctrl-C.
+    """Serve candles on this machine as if it were Binance.
 
-    Then run freqtrade with the config that it wrote, as the last --config; a bot needs a market
-    that goes on, so --live here:
+    It ends on Ctrl-C. Run freqtrade with the config that it wrote, as the last --config; a bot
+    needs a market that goes on, so --live here:
 
     freqtrade trade --config user_data/config-lea.json --config replay.json
     """

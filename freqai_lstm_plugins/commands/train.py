@@ -39,7 +39,7 @@ def train(
         list[str] | None, typer.Option("--set", help="A setting: --set hidden_size=64.")
     ] = None,
 ) -> None:
-    """Train one model, and show what it is worth beside naive, linear and LightGBM forecasts.
+    """Train one model, beside naive, linear and LightGBM forecasts.
 
     The last fifth of the candles is held back: nothing of the training sees it.
     """

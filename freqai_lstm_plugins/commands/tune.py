@@ -160,7 +160,7 @@ def _search_and_choose(
     is_last = holdout or config is not None
     session = open_session(wanted, may_create=trials is not None or not is_last)
     if trials is not None or not is_last:
-        _search(session, trials or N_TRIALS, how, runner)
+        _search(session, trials or N_TRIALS, how, runner, goes_on=is_last)
     if is_last:
         _choose(session, runner, holdout, config)
 
@@ -174,7 +174,7 @@ def _tell_trial(trial: Any) -> None:
     err.print(f"Trial {trial.number}: {trial.user_attrs.get(REASON) or value}", markup=False)
 
 
-def _search(session: Session, n_trials: int, how: Search, runner: Runner) -> None:
+def _search(session: Session, n_trials: int, how: Search, runner: Runner, *, goes_on: bool) -> None:
     from freqai_lstm_plugins.research.started import writing_to
     from freqai_lstm_plugins.research.tune.page import write_page
     from freqai_lstm_plugins.research.tune.study import (
@@ -201,7 +201,8 @@ def _search(session: Session, n_trials: int, how: Search, runner: Runner) -> Non
     best = best_of(session.study)
     if best is not None:
         out.print(f"Best in the search: trial {best.number}, {best.value:+.4g}", markup=False)
-        out.print("It is not chosen yet: run again with --holdout.", markup=False)
+        if not goes_on:
+            out.print("It is not chosen yet: run again with --holdout.", markup=False)
     with writing_to(session.asked.out):
         page = write_page(session.study, session.asked.out)
     out.print(f"Plots: {page}", markup=False)

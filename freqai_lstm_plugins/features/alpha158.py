@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -129,7 +129,7 @@ def neutral_value(name: str) -> float:
 
 
 def _valid_windows(windows: Sequence[int]) -> list[int]:
-    valid = list(windows) if isinstance(windows, Iterable) else [windows]
+    valid = _listed(windows)
     for window in valid:
         is_whole = isinstance(window, (int, np.integer)) and not isinstance(window, bool)
         if not is_whole or window < 2:
@@ -141,11 +141,17 @@ def _valid_windows(windows: Sequence[int]) -> list[int]:
     return [int(window) for window in valid]
 
 
+def _listed(given: Any) -> list[Any]:
+    """Return what a collection holds; a word or a number alone stands for itself."""
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    return [given] if is_one else list(given)
+
+
 def _wanted(names: Sequence[str] | None, windows: Sequence[int]) -> list[str]:
     known = feature_names(windows)
     if names is None:
         return known
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = _listed(names)
     for name in wanted:
         if name not in known:
             raise DataError(

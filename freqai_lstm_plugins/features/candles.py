@@ -200,6 +200,11 @@ def _dates(frame: pd.DataFrame) -> pd.DatetimeIndex | None:
     source: Any = None
     if "date" in frame:
         source = frame["date"]
+        if pd.api.types.is_numeric_dtype(source):
+            raise DataError(
+                f"Column 'date' holds {source.dtype}, and numbers do not say whether they are "
+                f"seconds or less: convert it, for example by pandas.to_datetime(date, unit='ms')."
+            )
     elif isinstance(frame.index, pd.DatetimeIndex):
         source = frame.index
     elif isinstance(frame.index, pd.MultiIndex):

@@ -18,6 +18,7 @@ from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, fin
 from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
+from freqai_lstm_plugins.freqai.identifier import HARMLESS_SETTINGS
 from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
 from freqai_lstm_plugins.freqai.settings import PANEL, WHERE
@@ -33,12 +34,11 @@ from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import choose_device, torch_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 logger = logging.getLogger(__name__)
-
-# Settings of members that change no prediction of a given training slice.
-_HARMLESS = {"device", "num_threads"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,11 @@ class _Said:
     is_asked: BoolArray
 
 
+def _telling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings on which predictions of a given training slice depend."""
+    return {key: value for key, value in settings.items() if key not in HARMLESS_SETTINGS}
+
+
 class EnsembleRegressorModel(SequenceRegressorModel):
     """A FreqAI regressor whose forecast is that of several models.
 
@@ -70,36 +75,16 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         """Refuse members that would only fail in the first training."""
         # freqtrade's own plot knows trees alone.
         self.features_to_plot, self.plot_features = int(self.plot_features or 0), 0
-        given = dict(self.settings.model_kwargs)
+        given, train = dict(self.settings.model_kwargs), self.settings.train
+        self._refuse_contradictions(given)
         self.has_columns = given.pop("columns", True)
-        if not isinstance(self.has_columns, bool):
-            raise ConfigError(
-                f"{WHERE}.model_kwargs: columns must be true or false, not {self.has_columns!r}."
-            )
-        train = self.settings.train
-        members = given.pop("members", {})
-        self.members = with_defaults(members, vars(train))
-        if given.get("interval", train.interval) != (train.interval or given.get("interval")):
-            raise ConfigError(
-                f"{WHERE}: interval = {given['interval']!r} in model_kwargs and {train.interval!r} "
-                f"in trainer_kwargs. Keep one of them."
-            )
-        period = given.setdefault("label_period", self.settings.label_period)
-        if period != self.settings.label_period:
-            raise ConfigError(
-                f"{WHERE}.model_kwargs: label_period = {period!r}, and label_period_candles is "
-                f"{self.settings.label_period}. Leave it out."
-            )
-        if "symbol_embedding" in given:
-            raise ConfigError(
-                f"{WHERE}.model_kwargs: {PANEL}.symbol_embedding says whether members are told the "
-                f"pair. Leave symbol_embedding out here."
-            )
+        self.members = with_defaults(given.pop("members", {}), vars(train))
         panel = self.settings.panel
         self.ensemble_settings = {
             "seed": train.seed,
             "num_threads": train.num_threads,
             "interval": train.interval,
+            "label_period": self.settings.label_period,
             "symbol_embedding": 0 if panel is None else panel.symbol_embedding,
             **given,
         }
@@ -113,13 +98,35 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         self._live_frame: pd.DataFrame | None = None
         self._said: dict[str, _Said] = {}
         # What an identifier stands for, with defaults filled in.
-        shown = {
-            name: {key: value for key, value in settings.items() if key not in _HARMLESS}
-            for name, settings in self.members.items()
-        }
-        kept = {k: v for k, v in dataclasses.asdict(config).items() if k not in _HARMLESS}
+        shown = {name: _telling(settings) for name, settings in self.members.items()}
+        kept = _telling(dataclasses.asdict(config))
         written = {"members": shown, "columns": self.has_columns, **kept}
         self.settings = dataclasses.replace(self.settings, model_kwargs=written)
+
+    def _refuse_contradictions(self, given: dict[str, Any]) -> None:
+        """Raise ConfigError where `model_kwargs` say other things than the rest of the config."""
+        train = self.settings.train
+        if "symbol_embedding" in given:
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: {PANEL}.symbol_embedding says whether members are told the "
+                f"pair. Leave symbol_embedding out here."
+            )
+        has_columns = given.get("columns", True)
+        if not isinstance(has_columns, bool):
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: columns must be true or false, not {has_columns!r}."
+            )
+        if given.get("interval", train.interval) != (train.interval or given.get("interval")):
+            raise ConfigError(
+                f"{WHERE}: interval = {given['interval']!r} in model_kwargs and {train.interval!r} "
+                f"in trainer_kwargs. Keep one of them."
+            )
+        period = given.get("label_period", self.settings.label_period)
+        if period != self.settings.label_period:
+            raise ConfigError(
+                f"{WHERE}.model_kwargs: label_period = {period!r}, and label_period_candles is "
+                f"{self.settings.label_period}. Leave it out."
+            )
 
     def require_room(self, n_features: int, data: dict[str, Any], labels: list[str]) -> None:
         """Nothing: all members of an ensemble can be told the pair."""

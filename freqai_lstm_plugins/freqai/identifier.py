@@ -26,9 +26,9 @@ SETTINGS_FILE = "freqai_lstm_settings.json"
 # Key of a fingerprint: the user's own files that a net comes from, with a digest of each.
 SOURCES = "sources"
 
-# Settings of the bot that change no prediction of a given training slice.
+# Settings that change no prediction of a given training slice.
+HARMLESS_SETTINGS = frozenset({"device", "num_threads"})
 _HARMLESS_FEATURE_PARAMETERS = {"plot_feature_importances"}
-_HARMLESS_TRAIN_SETTINGS = {"device", "num_threads"}
 
 
 def fingerprint(
@@ -56,7 +56,7 @@ def fingerprint(
     train = {
         key: value
         for key, value in dataclasses.asdict(settings.train).items()
-        if key not in _HARMLESS_TRAIN_SETTINGS
+        if key not in HARMLESS_SETTINGS
     }
     sections = {
         "model_kwargs": settings.model_kwargs,

@@ -328,24 +328,11 @@ class HostedModel(BasePyTorchModel):
     def _append_null_backtesting_predictions(
         self, dk: FreqaiDataKitchen, dataframe_backtest: pd.DataFrame
     ) -> None:
-        """Append what stands for predictions where a slice was not trained, in all columns.
-
-        They are not stored: the next run would take them for the predictions of a model.
-        """
+        """Append what stands for predictions where a slice was not trained, in all columns."""
         if self._refusal is not None:
             raise self._refusal
         columns = [*dk.label_list, *self.extra_columns(dk.label_list)]
-        n_rows = len(dataframe_backtest)
-        dk.DI_values = np.zeros(n_rows)
-        for statistic in STATISTICS:
-            known = dk.data.setdefault(f"labels_{statistic}", {})
-            known.update(dict.fromkeys(columns, 0))
-        append_df = dk.get_predictions_to_append(
-            pd.DataFrame(0, index=range(n_rows), columns=columns),
-            np.zeros(n_rows, dtype=np.int_),
-            dataframe_backtest,
-        )
-        dk.append_predictions(append_df)
+        _append_zeros(dk, columns, dataframe_backtest)
 
     def _report_failures(self, dk: FreqaiDataKitchen) -> None:
         count = len(self._failures)
@@ -378,3 +365,17 @@ class HostedModel(BasePyTorchModel):
         dk.unique_class_list = self.extra_columns(dk.label_list)
         super().fit_live_predictions(dk, pair)
         self.describe_extra_columns(dk)
+
+
+def _append_zeros(dk: FreqaiDataKitchen, columns: list[str], frame: pd.DataFrame) -> None:
+    """Append zeros to the predictions of a backtest, for each candle of a slice.
+
+    They are not stored: the next run would take them for the predictions of a model.
+    """
+    dk.DI_values = np.zeros(len(frame))
+    for statistic in STATISTICS:
+        known = dk.data.setdefault(f"labels_{statistic}", {})
+        known.update(dict.fromkeys(columns, 0))
+    zeros = pd.DataFrame(0, index=range(len(frame)), columns=columns)
+    do_predict = np.zeros(len(frame), dtype=np.int_)
+    dk.append_predictions(dk.get_predictions_to_append(zeros, do_predict, frame))

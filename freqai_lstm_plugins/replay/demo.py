@@ -234,7 +234,7 @@ def _backtest(
         with _step(report, "freqtrade download-data", tell) as done:
             arguments = run.arguments("download-data", "backtest", config, overlay)
             with Freqtrade(arguments, log / "download.log", threads=run.threads) as child:
-                child.wait(120)
+                child.wait(300)
             stored = list((run.userdir / "data" / "backtest").rglob("*.feather"))
             done(f"{len(stored)} files of candles from the replay exchange")
         with _step(report, f"freqtrade backtesting --freqaimodel {MODEL}", tell) as done:
@@ -303,7 +303,7 @@ def _trade(
             output = bot.wait_for(
                 lambda text: predicted_candles(text) >= size.candles_after,
                 f"{size.candles_after} predicted candle(s) a pair after the restart",
-                120 + 60 * size.candles_after,
+                240 + 60 * size.candles_after,
             )
             bot.stop()
             if "Starting training" in output:

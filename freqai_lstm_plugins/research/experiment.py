@@ -47,6 +47,10 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> Experiment:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no experiment {path}: write one with `freqai-lstm compare --init {path}`."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"The experiment {path} cannot be read ({error}).") from error
     try:

@@ -53,6 +53,10 @@ TITLES: dict[Measure, str] = {
     "ts_ic": "mean IC over time",
     "mse": "mean squared error, sign turned",
 }
+NO_CHOICE = (
+    "portfolio.k is no smaller than the number of symbols, so every account holds all of them, "
+    "whatever was forecast: accounts say nothing of the models."
+)
 N_OUTCOMES = 20
 
 
@@ -153,6 +157,8 @@ def find(
         told = traded.judgement.comparisons[against == EQUAL]
         verdicts += describe(replace(traded.judgement, comparisons=told), "net return of a bar")
         notes += [HINDSIGHT] if trading.is_hindsight else []
+        plan = trading.plan
+        notes += [NO_CHOICE] if plan.kind == "top" and plan.k >= table["symbol"].nunique() else []
     return Findings(
         figure=TITLES[chosen],
         verdicts=tuple(verdicts),

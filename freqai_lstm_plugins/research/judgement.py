@@ -13,6 +13,7 @@ import pandas as pd
 from freqai_lstm_plugins.data.candles import bars_per_year
 from freqai_lstm_plugins.errors import DataError, MissingExtraError
 from freqai_lstm_plugins.files import write_text
+from freqai_lstm_plugins.names import counted
 from freqai_lstm_plugins.research.checks import Checked, summary, untrusted_rows
 from freqai_lstm_plugins.research.experiment import experiment_hash
 from freqai_lstm_plugins.research.findings import Trading, find
@@ -143,8 +144,9 @@ def _run(started: Started, table: pd.DataFrame) -> Run:
     return Run(
         title=experiment.output.title or "Comparison",
         summary=(
-            f"{table['symbol'].nunique()} symbols, {len(experiment.models)} models, "
-            f"{len(plan.folds)} folds, {len(experiment.seeds)} seeds, test rows from {dates}"
+            f"{counted(table['symbol'].nunique(), 'symbol')}, "
+            f"{counted(len(experiment.models), 'model')}, {counted(len(plan.folds), 'fold')}, "
+            f"{counted(len(experiment.seeds), 'seed')}, test rows from {dates}"
         ),
         experiment=text,
         histories=_histories(entries),

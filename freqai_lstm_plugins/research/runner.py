@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DASK_SECONDS = 10.0
+# A worker that was started a moment ago is still importing.
+WORKER_SECONDS = 30.0
 # How long a worker whose run was killed may go on.
 ORPHAN_SECONDS = 0.2
 # Workers that die again and again are not started for ever.
@@ -184,7 +186,7 @@ def _cluster(address: str | None) -> Iterator[None]:
     _hush_dask()
     with client, parallel_config(backend="dask"):
         try:
-            client.wait_for_workers(1, timeout=DASK_SECONDS)
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
             raise ConfigError(
                 f"--dask {address}: the scheduler has no worker. Start one with `dask worker "

@@ -84,8 +84,12 @@ def exact_batches(
         if over_rows is None:
             # One batch tells for all, as they are drawn at random.
             over_rows = _learns_over_rows(net, windows)
-        x = windows if over_rows else gather_windows(*windows)
-        yield Batch(x, train.targets[batch], weights[batch])
+        yield Batch(
+            # Held by nobody here, so that the next one is gathered without it.
+            windows if over_rows else gather_windows(*windows),
+            train.targets[batch],
+            weights[batch],
+        )
 
 
 def _learns_over_rows(net: nn.Module, windows: RowWindows) -> bool:

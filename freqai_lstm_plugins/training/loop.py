@@ -213,6 +213,8 @@ def _train_epoch(task: _Task, run: _Run) -> float:
         run.average.update()
         n_seen += len(batch.targets)
         run.n_steps_left -= 1
+        # The next one is gathered without this one beside it.
+        del batch
         if run.n_steps_left <= 0:
             break
     return float(total.item()) / n_seen
@@ -327,7 +329,7 @@ def _each(answer: Answer) -> str:
 @torch.no_grad()
 def _outputs(net: nn.Module, windows: WindowSet) -> Tensor:
     net.eval()
-    return all_outputs(net, windows.rows, windows.ends, windows.window)
+    return all_outputs(net, windows.rows, windows.ends, windows.window, by_series=True)
 
 
 @torch.no_grad()

@@ -33,10 +33,22 @@ def predict_windows(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> 
     return outputs.masked_fill(~outputs.isfinite().all(dim=1, keepdim=True), torch.nan)
 
 
-def all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:
-    """Return the outputs (M, O) of all windows, a batch at a time."""
+def all_outputs(
+    net: nn.Module, rows: Tensor, ends: Tensor, window: int, *, by_series: bool = False
+) -> Tensor:
+    """Return the outputs (M, O) of all windows, a batch at a time.
+
+    Args:
+        net: As for `predict_windows`.
+        rows: Features.
+        ends: Rows at which full windows end.
+        window: W.
+        by_series: Whether no batch is to hold windows of two series that stand far apart, as the
+            newest rows of many symbols do: each by itself shares its rows.
+    """
+    apart = _jumps(ends) if by_series and shares_rows(net) else []
     # An empty batch still tells how many outputs there are.
-    batches = ends.split(PREDICT_BATCH) if len(ends) else (ends,)
+    batches = [batch for part in ends.tensor_split(apart) for batch in part.split(PREDICT_BATCH)]
 
     with keep_memory() as memory:
 
@@ -48,6 +60,12 @@ def all_outputs(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tens
         if rows.device.type == "cpu" and keeps_nothing(net):
             return torch.cat(in_threads(predict, batches))
         return torch.cat([predict(batch) for batch in batches])
+
+
+def _jumps(ends: Tensor) -> list[int]:
+    """Return the places among `ends` where more rows are left out than a batch has windows."""
+    found: list[int] = (ends.diff() > PREDICT_BATCH).nonzero().flatten().add(1).tolist()
+    return found
 
 
 def _predict_batch(net: nn.Module, rows: Tensor, ends: Tensor, window: int) -> Tensor:

@@ -69,6 +69,7 @@ def test_candles_without_a_date_are_refused():
     candles.loc[3, "date"] = pd.NaT
     refused(candles, "1 candles have no date")
     refused(candles.assign(date="soon"), "no ISO date in every row")
+    refused(candles.assign(date=range(9)), r"'date' holds int64.*to_datetime\(date, unit='ms'\)")
 
 
 def test_dates_as_text_are_read():
@@ -156,6 +157,7 @@ def test_an_unknown_feature_is_refused_with_the_closest_one():
     refused(make_candles(9), "no feature 'RSQ5'. Did you mean 'RSQR5'", names=["RSQ5"])
     refused(make_candles(9), "windows 5, 10 has no feature 'MA60'", windows=(5, 10), names=["MA60"])
     refused(make_candles(9), "'MA5' 2 times", names=["MA5", "MA10", "MA5"])
+    refused(make_candles(9), "has no feature 5", names=5)
 
 
 def test_an_unknown_way_of_missing_is_refused():

@@ -79,7 +79,7 @@ def finished_at(out):
     }
 
 
-def await_results(out, least, child=None, seconds=120):
+def await_results(out, least, child=None, seconds=600):
     """Wait until as many jobs are finished, or the run is over."""
     deadline = time.monotonic() + seconds
     while len(results(out)) < least and time.monotonic() < deadline:
@@ -109,7 +109,7 @@ def workers(group):
     return found
 
 
-def await_end(group, seconds=20):
+def await_end(group, seconds=60):
     """Wait until a process group has no member left, and return those that it still has."""
     deadline = time.monotonic() + seconds
     while processes(group) and time.monotonic() < deadline:

@@ -241,13 +241,7 @@ def test_a_disk_that_is_full_while_jobs_write_fails_these_jobs_alone(folder, tmp
 
 def test_a_cluster_without_workers_is_one_line(folder, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    wait = distributed.Client.wait_for_workers
-    # To find the scheduler may take longer.
-    monkeypatch.setattr(
-        distributed.Client,
-        "wait_for_workers",
-        lambda client, n_workers, timeout: wait(client, n_workers, timeout=0.5),
-    )
+    monkeypatch.setattr("freqai_lstm_plugins.research.runner.WORKER_SECONDS", 0.1)
     run = start(experiment(folder, **QUICK), tmp_path)
     with (
         distributed.LocalCluster(

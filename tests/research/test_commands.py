@@ -101,7 +101,7 @@ def test_the_commands_of_the_page_do_what_it_says(tmp_path):
     stocks(tmp_path)
     done = shell(compare, tmp_path)
     assert "Report: out/vn30/report/report.html" in done.stdout
-    assert "2 symbols, 1 folds, 8 jobs, 0 of them done" in done.stderr
+    assert "2 symbols, 1 fold, 8 jobs, 0 of them done" in done.stderr
     found = "HPG: a price is zero or negative: 2020-01-29 (lowest price 0), now missing"
     assert f"Data: {found}" in done.stderr
     assert "HPG,2020-01-29" in (tmp_path / "out/vn30/checks/missing.csv").read_text()
@@ -188,6 +188,7 @@ def test_one_model_is_trained_the_short_way(place):
 @contextlib.contextmanager
 def a_cluster(cwd):
     """Start a scheduler and two workers as a user does; yields address, scheduler and a worker."""
+    distributed = pytest.importorskip("distributed")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -200,10 +201,8 @@ def a_cluster(cwd):
         running(*worker, cwd=cwd) as hand,
         running(*worker, cwd=cwd),
     ):
-        import distributed
-
-        with distributed.Client(address, timeout=300) as client:
-            client.wait_for_workers(2, timeout=300)
+        with distributed.Client(address, timeout=120) as client:
+            client.wait_for_workers(2, timeout=120)
         yield address, head, hand
 
 

@@ -279,8 +279,10 @@ def test_an_override_that_is_none_is_refused(override, message):
 
 
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match=r"There is no experiment .*none.toml: write one with"):
         load_experiment(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_experiment(tmp_path)
     path = tmp_path / "x.toml"
     path.write_text("[data\n")
     with pytest.raises(ConfigError, match=r"x.toml is no valid TOML: .*line 1") as caught:

@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from freqai_lstm_plugins.errors import DataError
-from freqai_lstm_plugins.research.findings import EQUAL, HINDSIGHT, Trading, choose_measure, find
+from freqai_lstm_plugins.research.findings import (
+    EQUAL,
+    HINDSIGHT,
+    NO_CHOICE,
+    Trading,
+    choose_measure,
+    find,
+)
 from freqai_lstm_plugins.research.market import build_market
 from freqai_lstm_plugins.research.portfolio import Plan
 from freqai_lstm_plugins.research.predictions import check_predictions, keep_common
@@ -98,6 +105,14 @@ def test_a_model_that_failed_in_a_fold_is_traded_where_it_answered():
     assert (found.returns["ridge"][:30] == 0).all()
     assert (found.returns["ridge"][31:] != 0).all()
     assert found.notes[0].startswith("Models are compared on the 360 of 540 candles")
+
+
+@pytest.mark.parametrize(("k", "is_told"), [(5, False), (6, True)])
+def test_accounts_that_hold_all_symbols_in_any_case_are_told_of(k, is_told):
+    predictions, frame = made_predictions(n_dates=30)
+    trading = Trading(build_market(frame), Plan("top", k=k), BINANCE_COSTS)
+    found = find(predictions, trading=trading, horizon=1, dates_per_year=365, n_draws=20)
+    assert (NO_CHOICE in found.notes) == is_told
 
 
 def test_models_without_a_common_candle_cannot_be_compared():

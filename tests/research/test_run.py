@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import time
 
 import numpy as np
 import pandas as pd
@@ -326,6 +327,8 @@ def test_an_address_where_nobody_listens_is_one_line(done, folder, tmp_path, mon
     for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9", "http://127.0.0.1:9", "here", ""):
         with pytest.raises(ConfigError, match=f"--dask {address}: no dask scheduler answers there"):
             train(run, dask=address)
+    # Collected while a cluster of another test starts, these clients would wait for its lock.
+    gc.collect()
 
 
 def test_a_client_that_failed_is_gone_before_the_next_one_starts(
@@ -346,6 +349,9 @@ def test_a_client_that_failed_is_gone_before_the_next_one_starts(
         for _ in range(3):
             with pytest.raises(ConfigError, match="no dask scheduler answers there"):
                 train(run, dask="here")
+            # The client's own thread holds it for the moment in which it tells of the failure.
+            time.sleep(0.2)
     finally:
         gc.enable()
+        gc.collect()
     assert left == [0, 0, 0]

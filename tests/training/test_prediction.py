@@ -9,8 +9,9 @@ from torch import nn
 
 from freqai_lstm_plugins import SequenceClassifier, SequenceRegressor
 from freqai_lstm_plugins.errors import CheckpointError
-from freqai_lstm_plugins.nets import NETS
-from freqai_lstm_plugins.training.prediction import predict_windows
+from freqai_lstm_plugins.nets import NETS, build_net, shares_rows
+from freqai_lstm_plugins.training import prediction
+from freqai_lstm_plugins.training.prediction import PREDICT_BATCH, all_outputs, predict_windows
 
 W, F = 4, 3
 X = np.random.default_rng(0).normal(size=(60, F)).astype(np.float32)
@@ -68,3 +69,18 @@ def test_a_model_file_with_weights_that_are_not_finite_is_refused(tmp_path, bad)
     model.save(path)
     with pytest.raises(CheckpointError, match=r"head\.0\.weight.*not finite.*[Tt]rain"):
         SequenceRegressor.load(path)
+
+
+def test_windows_of_series_that_stand_far_apart_are_not_copied(monkeypatch):
+    """Catches batches that reach from one symbol to the next, whose windows share no rows."""
+    net = build_net("lstm", F, 1, NETS["lstm"].config(hidden_size=4, num_layers=1)).eval()
+    if not shares_rows(net):
+        pytest.skip("without compiled layers windows are always copied")
+    n_series, length = 3, 2 * PREDICT_BATCH
+    rows = torch.from_numpy(np.random.default_rng(1).normal(size=(n_series * length, F))).float()
+    ends = torch.cat([torch.arange(length - 300, length) + n * length for n in range(n_series)])
+    with torch.no_grad():
+        mixed = all_outputs(net, rows, ends, W)
+        monkeypatch.setattr(prediction, "gather_windows", lambda *given: pytest.fail("copied"))
+        apart = all_outputs(net, rows, ends, W, by_series=True)
+    np.testing.assert_allclose(apart, mixed, rtol=1e-5, atol=1e-6)

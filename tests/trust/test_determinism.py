@@ -60,7 +60,7 @@ def test_two_processes_give_the_same_weights_bit_by_bit(tmp_path):
         ]
         for child in children:
             stack.callback(child.kill)
-        assert [child.wait(800) for child in children] == [0, 0, 0]
+        assert [child.wait(1500) for child in children] == [0, 0, 0]
     for kind in KINDS:
         folders = [tmp_path / name / kind for name in ("one", "same")]
         one, same = map(weights, folders)

@@ -50,8 +50,8 @@ def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_training
         if stamp > n_trainings // 3:
             levels.append(level())
     memory, files, threads = np.array(levels).T
-    # Medians of the first and the last tenth, since single readings jump.
-    tenth = max(len(memory) // 10, 1)
+    # Medians of the first and the last tenth, and of three at least, since single readings jump.
+    tenth = max(len(memory) // 10, 3)
     growth = np.median(memory[-tenth:]) - np.median(memory[:tenth])
     how = f"{case.name}, " + ("continual" if continual else "afresh")
     figure = (
@@ -61,8 +61,9 @@ def test_memory_files_and_threads_stay_level(tmp_path, record_figure, n_training
     record_figure(f"endurance, {how}, {n_trainings} trainings", figure)
     # A kept frame of the training would be 30 kB each.
     assert growth < 3 + 0.015 * n_trainings
-    assert files[-1] <= files[0]
-    assert threads[-1] <= threads[0]
+    # Threads and files of tests before end when they please.
+    assert min(files[-tenth:]) <= max(files[:tenth])
+    assert min(threads[-tenth:]) <= max(threads[:tenth])
     folders = list(Path(tmp_path).glob("models/test/sub-train-*"))
     assert len(folders) <= 3
 

@@ -105,6 +105,12 @@ def test_the_strategy_loads_without_its_own_section_and_without_freqai(module, c
     assert module.LeaFreqAIStrategy(config).costs > 0
 
 
+def test_a_config_without_freqai_is_one_line_that_says_where_to_begin(module, config):
+    del config["freqai"]
+    with pytest.raises(OperationalException, match=r"lacks 'freqai' of .* config-lea.json"):
+        _ = module.LeaFreqAIStrategy(config).horizon
+
+
 def test_the_configuration_names_no_dates():
     assert not re.findall(r"20[0-9]{6}", CONFIG_FILE.read_text())
 

@@ -290,8 +290,8 @@ def _telling(on_pass: Callable[[int, int, float], None], training: int) -> Calla
 def _require_success(done: Done) -> None:
     if done.lacks_room:
         raise UnwritableError(
-            f"{done.job.title}: {str(done.failure).rstrip('.')}. What is finished stays: make room, "
-            "and run it again."
+            f"{done.job.title}: {str(done.failure).rstrip('.')}. What is finished stays: make "
+            "room, and run it again."
         )
     if done.failure is not None:
         raise TrainingError(f"{done.job.title}: {done.failure}")

@@ -220,17 +220,17 @@ def _steady_storage() -> Any:
 
     class Steady(base):  # type: ignore[misc, valid-type]
         def record_heartbeat(self, trial_id: int) -> None:
-            with contextlib.suppress(*outages()):
+            with contextlib.suppress(*refusals()):
                 super().record_heartbeat(trial_id)
 
     return Steady
 
 
-def outages() -> tuple[type[Exception], ...]:
-    """Return the errors by which a database tells that it does not answer."""
+def refusals() -> tuple[type[Exception], ...]:
+    """Return the errors by which a database, or a journal, tells that it cannot be used now."""
     from sqlalchemy.exc import DBAPIError
 
-    return (DBAPIError, load_optuna().exceptions.StorageInternalError)
+    return (OSError, DBAPIError, load_optuna().exceptions.StorageInternalError)
 
 
 def lacks_room(error: BaseException) -> bool:
@@ -253,7 +253,7 @@ def writing_study() -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, *outages()) as error:
+    except refusals() as error:
         if lacks_room(error):
             raise UnwritableError(
                 f"The study cannot be written ({_innermost(error)}). What is finished stays: make "
@@ -262,8 +262,8 @@ def writing_study() -> Iterator[None]:
         if isinstance(error, OSError):
             raise
         raise DataError(
-            f"The study's storage does not answer ({_innermost(error)}). Run the same command again "
-            "when it does: all that is finished is kept."
+            f"The study's storage does not answer ({_innermost(error)}). Run the same command "
+            "again when it does: all that is finished is kept."
         ) from error
 
 
@@ -378,7 +378,7 @@ def leased(trial: Any) -> Iterator[None]:
 
     def renew() -> None:
         while not over.wait(HEARTBEAT_SECONDS):
-            # The trial is another's by now, or the file cannot be written, which the trial will say.
+            # The trial is another's by now, or the disk is full: it will hear of both itself.
             with contextlib.suppress(OSError, RuntimeError, ValueError):
                 trial.set_user_attr(LEASE, time.time())
 

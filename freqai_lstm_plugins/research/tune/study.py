@@ -42,9 +42,9 @@ from freqai_lstm_plugins.research.tune.storage import (
     lacks_room,
     leased,
     load_optuna,
-    outages,
     queue_lost_trials,
     quiet,
+    refusals,
     requeue,
     worker_name,
     writing_study,
@@ -161,7 +161,7 @@ def run_trials(
             if _step(worker, on_trial):
                 return
             answered = time.monotonic()
-        except (OSError, *outages()) as error:
+        except refusals() as error:
             if worker.interruption is not None:
                 # It could not be told to the study, which sees it by the process that is gone.
                 raise worker.interruption from None
@@ -223,7 +223,7 @@ def _step(worker: _Worker, on_trial: OnTrial | None) -> bool:
             raise
         except (UnboundLocalError, AssertionError) as error:
             # Optuna stumbles in its clean-up where the storage is gone, or full.
-            if isinstance(error.__context__, (OSError, *outages())):
+            if isinstance(error.__context__, refusals()):
                 raise error.__context__ from None
             raise
     _tell(study, worker, on_trial)

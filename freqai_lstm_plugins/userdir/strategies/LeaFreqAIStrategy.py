@@ -302,7 +302,14 @@ class LeaFreqAIStrategy(IStrategy):
     @property
     def horizon(self) -> int:
         """Candles that the target looks ahead."""
-        return int(self.config["freqai"]["feature_parameters"]["label_period_candles"])
+        try:
+            return int(self.config["freqai"]["feature_parameters"]["label_period_candles"])
+        except KeyError as error:
+            raise OperationalException(
+                f"{type(self).__name__} trades what a FreqAI model predicts, and the config lacks "
+                f"{error} of freqai.feature_parameters.label_period_candles: start from the "
+                f"config-lea.json that `freqai-lstm install` writes."
+            ) from None
 
     @property
     def costs(self) -> float:

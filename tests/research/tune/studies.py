@@ -100,6 +100,13 @@ def work(folder, out, n_trials, others):
     search(folder, out, n_trials, **others)
 
 
+def dead_process():
+    """Return the number of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 PAGE = Path(__file__).parents[3] / "docs" / "tune.md"
 COMMAND = [sys.executable, "-m", "freqai_lstm_plugins.cli"]
 EXPERIMENT = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -30,7 +31,7 @@ from freqai_lstm_plugins.research.tune.objective import Runner, Worth, with_sett
 from freqai_lstm_plugins.research.tune.page import plot_sections, write_page
 from freqai_lstm_plugins.research.tune.parts import holdout_part, make_cut, tuning_part
 from freqai_lstm_plugins.research.tune.session import _cut, open_session
-from freqai_lstm_plugins.research.tune.storage import DEFAULT_TRIAL
+from freqai_lstm_plugins.research.tune.storage import DEFAULT_TRIAL, default_url, open_storage
 from freqai_lstm_plugins.research.tune.study import BELONGS, SETTINGS, completed, finished
 from freqai_lstm_plugins.research.tune.summary import say, to_json
 
@@ -281,6 +282,23 @@ def test_the_page_shows_what_optuna_plots(done):
     ):
         assert f"<h2>The search: {title}</h2>" in text
     assert text.count("plotly-graph-div") >= 4
+
+
+def test_the_study_opens_in_optunas_dashboard(done):
+    dashboard = pytest.importorskip("optuna_dashboard")
+    app = dashboard.wsgi(open_storage(default_url(done.asked.out)))
+
+    def get(path):
+        said = []
+        asking = {"REQUEST_METHOD": "GET", "PATH_INFO": path, "wsgi.input": io.BytesIO()}
+        content = b"".join(app(asking, lambda status, *_: said.append(status)))
+        assert said == ["200 OK"]
+        return json.loads(content)
+
+    (study,) = get("/api/studies")["study_summaries"]
+    assert study["study_name"] == "lightgbm"
+    trials = get(f"/api/studies/{study['study_id']}")["trials"]
+    assert [one["state"] for one in trials] == ["Complete"] * 4
 
 
 def test_a_default_outside_the_ranges_hides_no_setting_from_the_importances(done):

@@ -50,6 +50,7 @@ def test_the_commands_of_the_page_work_one_after_the_other(place, run):
     code, out, err = run(fewer, place)
     assert code == 0, err
     assert "Best in the search: trial" in out
+    assert "not chosen yet: run again with --holdout" in out
     assert (place / "out" / "tune" / "study.db").is_file()
     code, out, err = run(choosing, place)
     assert code == 0, err

@@ -232,18 +232,25 @@ def test_dask_workers_that_are_killed_lose_no_job(folder, tmp_path):
     assert len(completed(session.study)) == 6
 
 
+def is_locked(path):
+    """Whether somebody holds the lock of a study's file."""
+    if path.suffix == ".log":
+        return os.path.lexists(f"{path}.lock")
+    with contextlib.closing(sqlite3.connect(path, timeout=0.1)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        connection.rollback()
+    return False
+
+
 def stop_in_a_trial(pid, session, path):
     """Stop a process while it trains, and not while it holds the lock of its file."""
     for _ in range(100):
         os.kill(pid, signal.SIGSTOP)
         time.sleep(0.05)
-        try:
-            with contextlib.closing(sqlite3.connect(path, timeout=0.1)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.rollback()
-        except sqlite3.OperationalError:
-            pass
-        else:
+        if not is_locked(path):
             running = session.study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
             if running and SETTINGS in running[0].user_attrs:
                 return
@@ -252,16 +259,19 @@ def stop_in_a_trial(pid, session, path):
     pytest.fail("never stopped in a trial")
 
 
-def test_a_worker_that_sleeps_too_long_is_replaced(folder, tmp_path, monkeypatch):
-    search(folder, tmp_path, 1)
-    worker = begin(folder, tmp_path, 400)
-    session = open_session(asked(folder, tmp_path))
+@pytest.mark.parametrize("kind", ["sqlite", "journal"])
+def test_a_worker_that_sleeps_too_long_is_replaced(folder, tmp_path, monkeypatch, kind):
+    path = tmp_path / ("study.db" if kind == "sqlite" else "journal.log")
+    others = {} if kind == "sqlite" else {"storage": f"journal:{path}"}
+    search(folder, tmp_path, 1, **others)
+    worker = begin(folder, tmp_path, 400, **others)
+    session = open_session(asked(folder, tmp_path, **others))
     wait_for_trials(worker, session.study, 3)
-    stop_in_a_trial(worker.pid, session, tmp_path / "study.db")
+    stop_in_a_trial(worker.pid, session, path)
     try:
         monkeypatch.setattr(storage_module, "GRACE_SECONDS", 6)
         n_trials = len(finished(session.study)) + 3
-        search(folder, tmp_path, n_trials)
+        search(folder, tmp_path, n_trials, **others)
         assert_exact(session.study, n_trials)
     finally:
         os.kill(worker.pid, signal.SIGCONT)
