@@ -10,6 +10,7 @@ from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 from freqtrade.freqai.utils import get_tb_logger
 
 from freqai_lstm_plugins.errors import DataError, StoppedError
+from freqai_lstm_plugins.freqai.lifecycle import release_frames
 from freqai_lstm_plugins.freqai.panel.backtest import PanelBacktest
 from freqai_lstm_plugins.freqai.panel.training import Slice
 from freqai_lstm_plugins.freqai.panel.value import (
@@ -140,6 +141,7 @@ class PanelModel(PanelBacktest):
                 raise
             # Any error is the pair's alone.
             except Exception as error:
+                release_frames(error)
                 self.retries.failed(pair, error)
 
     def _let_join(self, pair: str, strategy: IStrategy) -> None:

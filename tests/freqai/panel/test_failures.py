@@ -8,6 +8,7 @@ import time
 import weakref
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -130,6 +131,22 @@ def test_pairs_join_the_net_that_there_is_while_its_next_training_rests(
         assert bot.model.retries.rests(ALL_PAIRS)
         bot.candle(1, ETH)
         assert bot.candle(0, ETH)["do_predict"].iloc[-1] == 1
+
+
+def test_a_pair_that_cannot_join_lets_go_of_its_rows(tmp_path, market, caplog, monkeypatch):
+    model, kept = panel_model(tmp_path, market), []
+
+    def fail(net, facts, given):
+        rows = market[ETH].copy()
+        kept.append(weakref.ref(rows))
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(model, "_live_slice", lambda *_: None)
+    monkeypatch.setattr(model, "join_pair", fail)
+    model._let_others_join(SimpleNamespace(models={}, net=None, facts={}), [ETH], *[None] * 3)
+    assert "Training ETH/USDT raised exception RuntimeError" in caplog.text
+    gc.collect()
+    assert kept[0]() is None
 
 
 def test_files_that_vanish_are_written_again_and_any_pair_lends_the_net(tmp_path, market, caplog):
