@@ -131,7 +131,7 @@ def run_demo(
     Args:
         folder: Where everything is written; it must not exist, or be empty.
         datadir: Folder with freqtrade feather files of 5m candles; a synthetic market without it.
-        quick: Do less, within two minutes on two cores.
+        quick: Do less, in two to three minutes on two cores.
         tell: Called with a line when a step begins.
 
     Raises:
