@@ -12,7 +12,9 @@ from freqai_lstm_plugins.commands.console import err, out
 
 
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Do less, in two to three minutes.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do less, in two to three minutes.")
+    ] = False,
     datadir: Annotated[
         Path | None,
         typer.Option(help="Folder with freqtrade feather files of 5m candles of BTC and ETH."),
