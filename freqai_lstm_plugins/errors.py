@@ -20,6 +20,13 @@ FreqaiLSTMError
 Every message says what was wrong, with which value, and what to do.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class FreqaiLSTMError(Exception):
     """Root of all errors raised by this package."""
@@ -81,3 +88,10 @@ class MissingExtraError(FreqaiLSTMError, ImportError):
             f"{purpose} needs the package '{package}', which is not installed: "
             f'run `pip install "freqai_lstm_plugins[{extra}]"`.'
         )
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then the one that led to it, and so on."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -8,6 +8,8 @@ import secrets
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
+from freqai_lstm_plugins.errors import causes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -38,17 +40,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write `content` to `path`, whole or not at all."""
+    with replacing(path) as stream:
+        stream.write(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` as UTF-8, whole or not at all."""
-    with replacing(path) as stream:
-        stream.write(text.encode("utf-8"))
-
-
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, then the one that led to it, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    write_bytes(path, text.encode("utf-8"))
 
 
 def is_unwritable(error: BaseException) -> bool:

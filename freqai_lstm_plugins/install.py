@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from freqai_lstm_plugins.errors import UserDirError
-from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.files import write_bytes, write_text
 from freqai_lstm_plugins.names import CONFIG_NAME, ENSEMBLE_CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -294,8 +294,7 @@ def _install_file(place: Path, text: str, written: str | None, *, force: bool) -
     if not force:
         return InstalledFile(place, "changed by you, kept")
     backup = _free_backup(place)
-    with replacing(backup) as stream:
-        stream.write(present)
+    write_bytes(backup, present)
     write_text(place, text)
     return InstalledFile(place, "replaced, old one kept as .bak")
 

@@ -15,7 +15,7 @@ import cloudpickle
 import rapidjson
 from freqtrade.freqai.data_drawer import FreqaiDataDrawer
 
-from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.files import write_bytes, write_text
 from freqai_lstm_plugins.freqai.sidecar import write_hashes
 from freqai_lstm_plugins.freqai.stored import (
     accept,
@@ -253,8 +253,7 @@ class DurableDataDrawer(FreqaiDataDrawer):
         # A copy, since the trading loop adds pairs while this is read.
         content = cloudpickle.dumps(self.historic_predictions.copy())
         for path in (self.historic_predictions_path, self.historic_predictions_bkp_path):
-            with replacing(path) as stream:
-                stream.write(content)
+            write_bytes(path, content)
 
     def _json(self, value: Any) -> str:
         text: str = rapidjson.dumps(value, default=self.np_encoder, number_mode=rapidjson.NM_NATIVE)

@@ -18,7 +18,7 @@ from freqai_lstm_plugins.data.arrays import BoolArray, FloatArray, IntArray, fin
 from freqai_lstm_plugins.data.preparation import Schema
 from freqai_lstm_plugins.errors import ConfigError, MismatchError
 from freqai_lstm_plugins.freqai.frames import ScaledRows, scale_rows
-from freqai_lstm_plugins.freqai.identifier import HARMLESS_SETTINGS
+from freqai_lstm_plugins.freqai.identifier import telling
 from freqai_lstm_plugins.freqai.label_watch import LabelWatch
 from freqai_lstm_plugins.freqai.regressor import SequenceRegressorModel, unscaled
 from freqai_lstm_plugins.freqai.settings import PANEL, WHERE
@@ -34,8 +34,6 @@ from freqai_lstm_plugins.names import require_names
 from freqai_lstm_plugins.training.devices import choose_device, torch_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from freqtrade.freqai.data_kitchen import FreqaiDataKitchen
 
 logger = logging.getLogger(__name__)
@@ -56,11 +54,6 @@ class _Said:
     positions: IntArray
     said: FloatArray
     is_asked: BoolArray
-
-
-def _telling(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings on which predictions of a given training slice depend."""
-    return {key: value for key, value in settings.items() if key not in HARMLESS_SETTINGS}
 
 
 class EnsembleRegressorModel(SequenceRegressorModel):
@@ -98,8 +91,8 @@ class EnsembleRegressorModel(SequenceRegressorModel):
         self._live_frame: pd.DataFrame | None = None
         self._said: dict[str, _Said] = {}
         # What an identifier stands for, with defaults filled in.
-        shown = {name: _telling(settings) for name, settings in self.members.items()}
-        kept = _telling(dataclasses.asdict(config))
+        shown = {name: telling(settings) for name, settings in self.members.items()}
+        kept = telling(dataclasses.asdict(config))
         written = {"members": shown, "columns": self.has_columns, **kept}
         self.settings = dataclasses.replace(self.settings, model_kwargs=written)
 

@@ -23,7 +23,7 @@ from freqai_lstm_plugins.explanations.ensemble import explain_fitted
 from freqai_lstm_plugins.explanations.explanation import DEFAULT_WINDOWS, Explanation
 from freqai_lstm_plugins.explanations.picture import plot_explanation
 from freqai_lstm_plugins.explanations.trees import explain_trees
-from freqai_lstm_plugins.files import replacing, write_text
+from freqai_lstm_plugins.files import write_bytes, write_text
 from freqai_lstm_plugins.freqai.frames import ScaledRows, require_features, scale_rows
 from freqai_lstm_plugins.freqai.offline import (
     choose_span,
@@ -154,8 +154,7 @@ def write_results(explained: ExplainedFile, top: int, picture: Path, csv: Path |
     except ValueError as error:
         raise ConfigError(f"Cannot draw {picture}: {error} Take a name such as x.png.") from error
     try:
-        with replacing(picture) as stream:
-            stream.write(drawn.getbuffer())
+        write_bytes(picture, drawn.getbuffer())
         if csv is not None:
             write_text(csv, explained.explanation.table().to_csv())
     except OSError as error:

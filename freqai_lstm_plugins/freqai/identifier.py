@@ -27,8 +27,13 @@ SETTINGS_FILE = "freqai_lstm_settings.json"
 SOURCES = "sources"
 
 # Settings that change no prediction of a given training slice.
-HARMLESS_SETTINGS = frozenset({"device", "num_threads"})
+_HARMLESS_SETTINGS = frozenset({"device", "num_threads"})
 _HARMLESS_FEATURE_PARAMETERS = {"plot_feature_importances"}
+
+
+def telling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings on which predictions of a given training slice depend."""
+    return {key: value for key, value in settings.items() if key not in _HARMLESS_SETTINGS}
 
 
 def fingerprint(
@@ -53,14 +58,9 @@ def fingerprint(
         for key, value in written["feature_parameters"].items()
         if key not in _HARMLESS_FEATURE_PARAMETERS
     }
-    train = {
-        key: value
-        for key, value in dataclasses.asdict(settings.train).items()
-        if key not in HARMLESS_SETTINGS
-    }
     sections = {
         "model_kwargs": settings.model_kwargs,
-        "trainer_kwargs": train,
+        "trainer_kwargs": telling(dataclasses.asdict(settings.train)),
         "window_kwargs": dataclasses.asdict(settings.windows),
         "feature_parameters": features,
         "data_split_parameters": written.get("data_split_parameters", {}),

@@ -18,7 +18,7 @@ import pandas as pd
 from freqtrade.exceptions import OperationalException
 from freqtrade.freqai.base_models.BasePyTorchModel import BasePyTorchModel
 
-from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError
+from freqai_lstm_plugins.errors import ConfigError, FreqaiLSTMError, causes
 from freqai_lstm_plugins.freqai.columns import STATISTICS, answer_columns, refuse_unsound_columns
 from freqai_lstm_plugins.freqai.drawer import DurableDataDrawer
 from freqai_lstm_plugins.freqai.identifier import (
@@ -64,10 +64,8 @@ def release_frames(error: BaseException) -> None:
     freqtrade keeps the last records of its log in memory, with their tracebacks, and so with the
     rows that a training had.
     """
-    found: BaseException | None = error
-    while found is not None:
-        clear_frames(found.__traceback__)
-        found = found.__cause__ or found.__context__
+    for one in causes(error):
+        clear_frames(one.__traceback__)
 
 
 class HostedModel(BasePyTorchModel):

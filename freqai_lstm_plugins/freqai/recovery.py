@@ -9,7 +9,7 @@ import cloudpickle
 import pandas as pd
 import rapidjson
 
-from freqai_lstm_plugins.files import replacing
+from freqai_lstm_plugins.files import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +38,7 @@ def set_aside_damaged(folder: Path) -> None:
     predictions, backup = folder / PREDICTIONS, folder / PREDICTIONS_BACKUP
     is_lost = _set_aside(predictions, _read_predictions)
     if is_lost and not _set_aside(backup, _read_predictions) and backup.is_file():
-        with replacing(predictions) as stream:
-            stream.write(backup.read_bytes())
+        write_bytes(predictions, backup.read_bytes())
         logger.warning("Took the past predictions from %s.", backup)
 
 

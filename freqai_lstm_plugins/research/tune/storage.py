@@ -31,8 +31,9 @@ from freqai_lstm_plugins.errors import (
     FreqaiLSTMError,
     MissingExtraError,
     UnwritableError,
+    causes,
 )
-from freqai_lstm_plugins.files import causes, is_unwritable
+from freqai_lstm_plugins.files import is_unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
